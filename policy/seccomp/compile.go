@@ -34,11 +34,12 @@ func (p Policy) Compile(a Arch) (Program, error) {
 	load := c.load(offNR, tree)
 	c.branch(opJeq, a.AuditArch(), load, c.ret(KillProcess))
 	c.emit(Insn{Code: opLoad, K: offArch})
-	if len(c.rev) > MaxInsns {
-		return Program{}, fmt.Errorf("compile seccomp policy: %d instructions, the kernel takes %d", len(c.rev), MaxInsns)
-	}
 	slices.Reverse(c.rev)
-	return Program{Arch: a, Insns: c.rev}, nil
+	insns := prune(c.rev)
+	if len(insns) > MaxInsns {
+		return Program{}, fmt.Errorf("compile seccomp policy: %d instructions, the kernel takes %d", len(insns), MaxInsns)
+	}
+	return Program{Arch: a, Insns: insns}, nil
 }
 
 // A leaf is what is left to decide once the number is known: rules with
@@ -307,4 +308,41 @@ func (c *compiler) without(l label, off uint32) label {
 		return l - 1
 	}
 	return l
+}
+
+// prune removes the instructions that no path reaches, such as loads that every
+// jump goes past. Jumps only become shorter.
+func prune(insns []Insn) []Insn {
+	live := make([]bool, len(insns))
+	live[0] = true
+	for i, in := range insns {
+		if live[i] {
+			for _, t := range in.targets(i) {
+				live[t] = true
+			}
+		}
+	}
+	moved := make([]int, len(insns)) // where each instruction ends up
+	n := 0
+	for i := range insns {
+		moved[i] = n
+		if live[i] {
+			n++
+		}
+	}
+	out := make([]Insn, 0, n)
+	for i, in := range insns {
+		if !live[i] {
+			continue
+		}
+		switch t := in.targets(i); in.Code {
+		case opJump:
+			in.K = uint32(moved[t[0]] - len(out) - 1)
+		case opJeq, opJgt, opJge, opJset:
+			in.JT = uint8(moved[t[0]] - len(out) - 1)
+			in.JF = uint8(moved[t[1]] - len(out) - 1)
+		}
+		out = append(out, in)
+	}
+	return out
 }

@@ -220,22 +220,26 @@ func (p Program) held() []uint32 {
 		if in.Code == opLoad {
 			word = in.K
 		}
-		targets := []int{i + 1}
-		switch in.Code {
-		case opRet:
-			targets = nil
-		case opJump:
-			targets = []int{i + 1 + int(in.K)}
-		case opJeq, opJgt, opJge, opJset:
-			targets = []int{i + 1 + int(in.JT), i + 1 + int(in.JF)}
-		}
-		for _, t := range targets {
+		for _, t := range in.targets(i) {
 			if t < len(held) {
 				held[t] = word
 			}
 		}
 	}
 	return held
+}
+
+// targets returns where in may lead when it is instruction i.
+func (in Insn) targets(i int) []int {
+	switch in.Code {
+	case opRet:
+		return nil
+	case opJump:
+		return []int{i + 1 + int(in.K)}
+	case opJeq, opJgt, opJge, opJset:
+		return []int{i + 1 + int(in.JT), i + 1 + int(in.JF)}
+	}
+	return []int{i + 1}
 }
 
 func wordName(off uint32) string {
