@@ -1,0 +1,132 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Kill ends every process in the group and in groups below it, at once.
+// Precondition: no process outside the group adds to it meanwhile.
+func (g *Group) Kill() error {
+	if p := g.v2(); p != nil {
+		err := p.write("cgroup.kill", "1") // since 5.14
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if len(g.parts) == 0 {
+		return nil
+	}
+	// A fork bomb outruns one pass; a pass that finds nobody ends it. With
+	// pids.max=0 nobody new can come.
+	if p := g.with("pids"); p != nil {
+		if err := p.write("pids.max", "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return retry(killTime, func() error {
+		n, err := killBelow(g.parts[0].Path)
+		if err == nil && n > 0 {
+			err = syscall.EBUSY
+		}
+		return err
+	})
+}
+
+// How long Kill and Remove wait for processes that are on their way out.
+const (
+	killTime   = 5 * time.Second
+	removeTime = 2 * time.Second
+)
+
+// killBelow sends SIGKILL to every process in dir and below and counts them.
+func killBelow(dir string) (int, error) {
+	total := 0
+	err := walk(dir, func(path string) error {
+		data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		for field := range strings.FieldsSeq(string(data)) {
+			// 0 is a process that our own pid namespace cannot see.
+			pid, perr := strconv.Atoi(field)
+			if perr != nil || pid <= 0 {
+				continue
+			}
+			total++
+			if kerr := syscall.Kill(pid, syscall.SIGKILL); kerr != nil && kerr != syscall.ESRCH {
+				return fmt.Errorf("kill process %d in %s: %w", pid, path, kerr)
+			}
+		}
+		return err
+	})
+	return total, err
+}
+
+// Remove removes the group, which must have no live process in it, and closes
+// it. Groups that were made below it go first. Nothing but empty groups is ever
+// removed: a control group file system has no files to delete. A group that is
+// gone already is not an error.
+func (g *Group) Remove() error {
+	var errs []error
+	for _, p := range g.parts {
+		path := p.Path
+		err := retry(removeTime, func() error { return walk(path, rmdir) })
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove control group: %w", err))
+		}
+	}
+	g.close()
+	return errors.Join(errs...)
+}
+
+// rmdir removes one empty group.
+func rmdir(path string) error {
+	for {
+		switch err := syscall.Rmdir(path); err {
+		case nil, syscall.ENOENT:
+			return nil
+		case syscall.EINTR:
+		default:
+			return &fs.PathError{Op: "rmdir", Path: path, Err: err}
+		}
+	}
+}
+
+// walk calls f for every group below dir and at last for dir. Groups that
+// disappear meanwhile are passed over.
+func walk(dir string, f func(path string) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if err := walk(filepath.Join(dir, e.Name()), f); err != nil {
+			return err
+		}
+	}
+	if err := f(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// retry calls f until it does not say EBUSY, for at most as long as limit, less
+// and less often. A killed process stays in its group until it has exited.
+func retry(limit time.Duration, f func() error) error {
+	deadline := time.Now().Add(limit)
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		err := f()
+		if !errors.Is(err, syscall.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}

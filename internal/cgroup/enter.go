@@ -1,0 +1,54 @@
+package cgroup
+
+import (
+	"errors"
+	"strconv"
+)
+
+// Enter puts the calling thread into the version 1 parts of the group, so that
+// a process that it clones is born there. leave puts it back and must be called
+// right after the clone. Without such parts both do nothing.
+//
+// Precondition: the OS thread is locked. If leave fails, the thread must not be
+// given back to the scheduler: end the goroutine while it is locked.
+//
+// The detour is worth it: writing another process's number to cgroup.procs
+// waits for all processors to pass through the scheduler (the kernel takes a
+// lock against every fork and exit), about 15 ms on an idle machine; a thread
+// that moves itself takes no such lock, about 4 µs.
+func (g *Group) Enter() (leave func() error, err error) {
+	var inside []*part
+	leave = func() error {
+		var errs []error
+		for _, p := range inside {
+			errs = append(errs, writeAt(int(p.home.Fd()), p.home.Name(), "tasks", "0"))
+		}
+		return errors.Join(errs...)
+	}
+	for _, p := range g.parts {
+		if p.Version != 1 || p.home == nil {
+			continue
+		}
+		if err := p.write("tasks", "0"); err != nil {
+			return nil, errors.Join(err, leave())
+		}
+		inside = append(inside, p)
+	}
+	return leave, nil
+}
+
+// Add puts a process into the group. It is for a process that could not be born
+// there: one that joins a running sandbox, and the first one of a systemd scope,
+// for which Add also makes the scope and does the writes that wait for it. It is
+// slow: see Enter.
+func (g *Group) Add(pid int) error {
+	if g.scope != nil && !g.scope.made {
+		return g.makeScope(pid)
+	}
+	for _, p := range g.parts {
+		if err := p.write("cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
