@@ -86,6 +86,15 @@ func containsAll(have, want []string) bool {
 
 func probeName() string { return fmt.Sprintf("nucleus-probe-%d", os.Getpid()) }
 
+// makeGroup leaves the probe's own name out of the reason, which would make
+// each run's skips look different.
+func makeGroup(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("mkdir in %s: %w", filepath.Dir(dir), errors.Unwrap(err))
+	}
+	return nil
+}
+
 func probeCgroupV1() error {
 	all, err := hierarchies()
 	if err != nil {
@@ -96,7 +105,7 @@ func probeCgroupV1() error {
 			continue
 		}
 		dir := filepath.Join(h.dir, probeName())
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := makeGroup(dir); err != nil {
 			return err
 		}
 		_, err := os.Stat(filepath.Join(dir, "pids.max"))
@@ -151,7 +160,7 @@ func tryCgroupV2(dir string) error {
 		defer os.WriteFile(control, []byte("-"+c), 0)
 	}
 	group := filepath.Join(dir, probeName())
-	if err := os.Mkdir(group, 0o755); err != nil {
+	if err := makeGroup(group); err != nil {
 		return err
 	}
 	_, err = os.Stat(filepath.Join(group, "memory.max"))

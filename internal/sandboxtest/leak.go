@@ -197,6 +197,16 @@ func addProcesses(s Snapshot) error {
 	return nil
 }
 
+// Children returns the children of this process, ended ones included.
+func Children() ([]int, error) {
+	all, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(all, func(_ int, p process) bool { return p.parent != os.Getpid() })
+	return slices.Sorted(maps.Keys(all)), nil
+}
+
 func descends(all map[int]process, p process) bool {
 	for ok := true; ok && p.parent > 0; p, ok = all[p.parent] {
 		if p.parent == os.Getpid() {
