@@ -154,6 +154,8 @@ type Tmpfs struct {
 type User struct {
 	UID uint32 `json:"uid"`
 	GID uint32 `json:"gid"`
+	// Name is the user's name in the sandbox's passwd. Empty: "root" for 0, else "user".
+	Name string `json:"name,omitempty"`
 }
 
 // DefaultPids is the number of tasks a sandbox may have when Limits.Pids is 0.

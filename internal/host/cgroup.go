@@ -40,21 +40,21 @@ type cgroupProbe struct {
 }
 
 // knownControllers are those that we can use, by their names in either version.
-var knownControllers = []string{"memory", "pids", "cpu", "io", "blkio", "cpuset", "freezer"}
+var knownControllers = []string{"memory", "pids", "cpu", "io", "blkio"}
 
 // run joins what is mounted with where we are, and asks about each place.
 func (p cgroupProbe) run(groups, mounts []byte) facts.Cgroup {
 	c := facts.Cgroup{Mode: facts.CgroupNone}
 	var v1, v2 bool
-	for _, g := range parseGroups(groups) {
-		m, ok := findCgroupMount(mounts, g)
+	mounted := cgroupMounts(mounts)
+	for line := range strings.Lines(string(groups)) {
+		h, m, path, ok := findGroup(line, mounted)
 		if !ok {
 			continue
 		}
-		h := facts.CgroupHierarchy{Version: g.version, Mount: m.place, Controllers: g.controllers}
-		own, inside := m.translate(g.path)
+		own, inside := m.translate(path)
 		h.Own = own
-		if g.version == 2 {
+		if h.Version == 2 {
 			v2 = true
 			p.unified(&c, &h, inside)
 		} else {
@@ -75,77 +75,88 @@ func (p cgroupProbe) run(groups, mounts []byte) facts.Cgroup {
 	return c
 }
 
-// ownGroup is a line of /proc/self/cgroup.
-type ownGroup struct {
-	version     int
-	names       string   // as the kernel wrote them, for finding the mount
-	controllers []string // those that we know
-	path        string
-}
-
-// parseGroups reads the lines that are of use: hierarchies of version 1 with a
-// controller that we know, and the unified one.
-func parseGroups(data []byte) []ownGroup {
-	var all []ownGroup
-	for line := range strings.Lines(string(data)) {
-		part := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(part) != 3 {
-			continue
-		}
-		g := ownGroup{version: 1, names: part[1], path: part[2]}
-		if part[0] == "0" && part[1] == "" {
-			g.version = 2
-		} else if g.controllers = known(strings.Split(part[1], ",")); len(g.controllers) == 0 {
-			continue
-		}
-		all = append(all, g)
+// findGroup reads a line of /proc/self/cgroup and finds the mount of its
+// hierarchy. It passes over version 1 hierarchies without a controller that we know.
+func findGroup(line string, mounted []cgroupMount) (h facts.CgroupHierarchy, m cgroupMount, path string, ok bool) {
+	id, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+	names, path, ok := strings.Cut(rest, ":")
+	if !ok {
+		return h, m, "", false
 	}
-	return all
+	h.Version = 2
+	if id != "0" || names != "" {
+		h.Version = 1
+		if h.Controllers = known(strings.Split(names, ",")); len(h.Controllers) == 0 {
+			return h, m, "", false
+		}
+	}
+	for _, m = range mounted {
+		if m.version == h.Version && (m.version == 2 || has(m.options, h.Controllers[0])) {
+			h.Mount = m.place
+			return h, m, path, true
+		}
+	}
+	return h, m, "", false
 }
 
-// known keeps the controllers that we know, in a fixed order.
+// has reports whether name is an element of a list with commas.
+func has(list, name string) bool {
+	for e := range strings.SplitSeq(list, ",") {
+		if e == name {
+			return true
+		}
+	}
+	return false
+}
+
+// known keeps the controllers that we know.
 func known(have []string) []string {
-	var out []string
-	for _, c := range knownControllers {
-		if slices.Contains(have, c) {
-			out = append(out, c)
-		}
-	}
-	return out
+	return slices.DeleteFunc(have, func(c string) bool { return !slices.Contains(knownControllers, c) })
 }
 
 // cgroupMount is where a hierarchy is mounted, and which group is the top of
 // what can be seen there.
-type cgroupMount struct{ top, place string }
-
-// findCgroupMount finds the first mount of g's hierarchy.
-func findCgroupMount(mounts []byte, g ownGroup) (cgroupMount, bool) {
-	want := []byte(" - cgroup ")
-	if g.version == 2 {
-		want = []byte(" - cgroup2 ")
-	}
-	for len(mounts) > 0 {
-		line, rest, _ := bytes.Cut(mounts, []byte("\n"))
-		mounts = rest
-		before, after, ok := bytes.Cut(line, want)
-		if !ok {
-			continue
-		}
-		left, right := strings.Fields(string(before)), strings.Fields(string(after))
-		if len(left) < 6 || len(right) < 2 {
-			continue
-		}
-		if g.version == 1 && !containsAll(strings.Split(right[1], ","), strings.Split(g.names, ",")) {
-			continue
-		}
-		return cgroupMount{top: unescape(left[3]), place: unescape(left[4])}, true
-	}
-	return cgroupMount{}, false
+type cgroupMount struct {
+	version    int
+	top, place string
+	options    string // of the file system: the controllers of version 1
 }
 
-// containsAll reports whether every element of want is in have.
-func containsAll(have, want []string) bool {
-	return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(have, w) })
+// cgroupMounts finds the hierarchies in mountinfo (proc(5)). A machine may have
+// thousands of mounts, so only the lines that matter are taken apart.
+func cgroupMounts(mountinfo []byte) []cgroupMount {
+	var all []cgroupMount
+	mark := []byte(" - cgroup")
+	for {
+		at := bytes.Index(mountinfo, mark)
+		if at < 0 {
+			return all
+		}
+		begin := bytes.LastIndexByte(mountinfo[:at], '\n') + 1
+		line, rest, _ := bytes.Cut(mountinfo[begin:], []byte("\n"))
+		mountinfo = rest
+		if m, ok := parseMount(string(line)); ok {
+			all = append(all, m)
+		}
+	}
+}
+
+// parseMount takes one line apart: 36 35 98:0 ROOT PLACE ... - TYPE SOURCE OPTIONS.
+func parseMount(line string) (cgroupMount, bool) {
+	before, after, _ := strings.Cut(line, " - ")
+	left, right := strings.Fields(before), strings.Fields(after)
+	if len(left) < 6 || len(right) < 3 {
+		return cgroupMount{}, false
+	}
+	m := cgroupMount{version: 1, top: unescape(left[3]), place: unescape(left[4]), options: right[2]}
+	switch right[0] {
+	case "cgroup2":
+		m.version = 2
+	case "cgroup":
+	default:
+		return cgroupMount{}, false
+	}
+	return m, true
 }
 
 // unescape undoes mountinfo's octal escapes of blanks and backslashes.
@@ -168,13 +179,19 @@ func unescape(s string) string {
 }
 
 // translate turns a group's path into a directory. The second result is false
-// if the group lies above what this mount shows.
+// if the group lies outside what this mount shows.
 func (m cgroupMount) translate(path string) (string, bool) {
-	below, err := filepath.Rel(m.top, path)
-	if err != nil || !filepath.IsLocal(below) || strings.HasPrefix(path, "/..") {
+	if m.top == "/" && !strings.HasPrefix(path, "/..") {
+		if path == "/" {
+			return m.place, true
+		}
+		return m.place + path, true
+	}
+	below, found := strings.CutPrefix(path, m.top)
+	if !found || strings.HasPrefix(path, "/..") || below != "" && below[0] != '/' {
 		return m.place, false
 	}
-	return filepath.Join(m.place, below), true
+	return m.place + below, true
 }
 
 // hidden says that the group we are in cannot be named.

@@ -237,7 +237,7 @@ func (b *limitBuilder) pids() {
 		return
 	}
 	if name, version := b.use("pids", "pids", field); version != 0 {
-		b.write(name, "pids.max", decimal(n), field)
+		b.write(name, "pids.max", decimal(n+ownTasks), field)
 	}
 }
 

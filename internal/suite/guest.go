@@ -3,8 +3,117 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
 )
 
+const (
+	// guestSlow is how much slower the emulated machine is, for the deadlines
+	// of tests.
+	guestSlow = 20
+	// guestLimit ends a machine that does not end itself.
+	guestLimit = 25 * time.Minute
+	// acceleration is the variable that permits qemu to use /dev/kvm. It is not
+	// used unasked: a machine that offers it does not always let a guest run.
+	acceleration = "NUCLEUS_TEST_KVM"
+)
+
+// runGuest boots the image with the stage as its second disk. The machine's
+// serial console goes to a file; results come through a port of their own.
 func runGuest(ctx context.Context, st stage, work string, all *report) error {
-	return errors.New("not yet")
+	img, err := guestImage(ctx)
+	if err != nil {
+		return err
+	}
+	kvm := os.Getenv(acceleration) == "1"
+	slow := guestSlow
+	if kvm {
+		slow = 2
+	}
+	vars := fmt.Sprintf("NUCLEUS_TEST_SLOW=%d\nNUCLEUS_TEST_REQUIRE='%s'\n", slow, os.Getenv("NUCLEUS_TEST_REQUIRE"))
+	if err := os.WriteFile(st.path("environment"), []byte(vars), 0o644); err != nil {
+		return err
+	}
+	disk := filepath.Join(work, "stage.img")
+	size, err := diskSize(string(st))
+	if err != nil {
+		return err
+	}
+	if err := makeDisk(ctx, string(st), disk, "stage", size); err != nil {
+		return err
+	}
+	defer os.Remove(disk)
+	console := filepath.Join(cacheDir, "console.log")
+	began := time.Now()
+	progress("guest: booting")
+	if err := boot(ctx, machineArgs(img, disk, console, kvm), all); err != nil {
+		log, readErr := os.ReadFile(console)
+		return errors.Join(err, readErr, fmt.Errorf("the console said:\n%s", tail(string(log))))
+	}
+	progress("guest: ran for %.0fs", time.Since(began).Seconds())
+	return nil
+}
+
+func machineArgs(img image, disk, console string, kvm bool) []string {
+	accel, cpu := "tcg,thread=multi", "max"
+	if kvm {
+		accel, cpu = "kvm", "host"
+	}
+	return []string{
+		"-M", "q35", "-accel", accel, "-cpu", cpu, "-smp", strconv.Itoa(min(runtime.NumCPU(), 4)), "-m", "2048",
+		"-nodefaults", "-no-reboot", "-display", "none",
+		"-serial", "file:" + console,
+		"-chardev", "stdio,id=results,signal=off",
+		"-device", "virtio-serial", "-device", "virtserialport,chardev=results,name=nucleus.results",
+		"-drive", "file=" + img.disk() + ",if=virtio,format=raw,snapshot=on",
+		"-drive", "file=" + disk + ",if=virtio,format=raw,readonly=on",
+		"-kernel", img.kernel(), "-initrd", img.initrd(),
+		"-append", "console=ttyS0 quiet root=LABEL=root rw panic=-1",
+	}
+}
+
+// boot runs the machine until it powers off.
+func boot(ctx context.Context, arg []string, all *report) error {
+	ctx, cancel := context.WithTimeout(ctx, guestLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", arg...)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := readResults(stdout, []string{"guest-root", "guest-user"}, all)
+	if readErr != nil {
+		cancel()
+	}
+	waitErr := cmd.Wait()
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("the guest did not end within %s", guestLimit)
+	}
+	return errors.Join(readErr, waitErr)
+}
+
+// diskSize is the size of everything in dir, with room for the file system's own.
+func diskSize(dir string) (string, error) {
+	var total int64
+	err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		total += info.Size() + 4096
+		return nil
+	})
+	return fmt.Sprintf("%dM", total>>20*5/4+64), err
 }

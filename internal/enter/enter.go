@@ -1,0 +1,404 @@
+// Package enter performs a plan: the host steps in ordinary Go with an undo for
+// each, then the clone, the gate while the child waits, and the child's steps as
+// a list of system calls that package child executes.
+//
+// It decides nothing. A step that fails is reported as a [*StepError]; then the
+// child is gone, everything made for it is undone, and the workload has not run.
+//
+// # Protocol
+//
+// Parent and child share a SOCK_SEQPACKET socket. Messages are eight bytes: two
+// 32-bit numbers, kind and value.
+//
+//	parent -> child  one byte         the gate is open
+//	child  -> parent index, errno     operation index failed (index >= 0); the end
+//	child  -> parent console, 0       with a descriptor: the terminal's other end
+//	init   -> parent started, pid     the workload has been executed
+//	init   -> parent not started, -e  it could not be; the end
+//	init   -> parent ended, status    the workload has ended
+//
+// When the parent closes its end, the child gives up and the init ends the sandbox.
+package enter
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"github.com/nucleus-container/nucleus/internal/cgroup"
+	"github.com/nucleus-container/nucleus/internal/child"
+	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/pid1"
+	"github.com/nucleus-container/nucleus/internal/plan"
+)
+
+// StepError says which step of the plan failed. Err is the cause, usually an errno.
+type StepError struct {
+	Index int
+	Step  plan.Step
+	Call  string // the kernel call that failed, where the step has several
+	Err   error
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("%s %s: %v", e.Call, e.Step.Do, e.Err) }
+
+func (e *StepError) Unwrap() error { return e.Err }
+
+// Request is what Start needs besides the plan.
+type Request struct {
+	Plan  *plan.Plan
+	Host  *facts.Host
+	Name  string // of the sandbox; names its control group
+	Stdio []int  // descriptors of ours that become 0, 1, 2 and more; not closed
+}
+
+// Sandbox is a running sandbox. Its owner calls Close when its process has been
+// waited for.
+type Sandbox struct {
+	Pid         int       // of process 1, in our process namespace
+	PidFD       kernel.FD // of process 1
+	Status      kernel.FD // the parent's end of the protocol
+	Console     kernel.FD // the supervisor's end of the terminal, or None
+	WorkloadPid int       // in the sandbox's process namespace
+	IDBase      uint32    // first host id of the reserved range, 0 without one
+	Group       *cgroup.Group
+	undo        undoStack
+}
+
+// Close undoes the host steps. The sandbox's process must have been waited for.
+func (s *Sandbox) Close() error {
+	err := s.Status.Close()
+	s.Status = kernel.None
+	return errors.Join(err, s.PidFD.Close(), s.undo.run())
+}
+
+// undoStack holds what must be undone, the last first.
+type undoStack []func() error
+
+func (u *undoStack) push(f func() error) { *u = append(*u, f) }
+
+func (u *undoStack) run() error {
+	var errs []error
+	for i := len(*u) - 1; i >= 0; i-- {
+		errs = append(errs, (*u)[i]())
+	}
+	*u = nil
+	return errors.Join(errs...)
+}
+
+// run is one start in progress.
+type run struct {
+	req     Request
+	box     *Sandbox
+	child   kernel.FD // the child's end of the protocol
+	init    kernel.FD
+	trees   map[plan.FD]kernel.FD
+	idmaps  map[[4]uint32]kernel.FD
+	held    undoStack // released as soon as the child runs
+	enc     encoder
+	clone   plan.CloneInto
+	cloneAt int
+}
+
+// Start performs the plan. When it returns without an error the workload has
+// been executed.
+func Start(req Request) (*Sandbox, error) {
+	r := &run{req: req, child: kernel.None, init: kernel.None, trees: map[plan.FD]kernel.FD{}, idmaps: map[[4]uint32]kernel.FD{},
+		box: &Sandbox{PidFD: kernel.None, Status: kernel.None, Console: kernel.None}}
+	err := r.start()
+	if e := r.held.run(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.box.Console.Close(), r.box.Close())
+	}
+	return r.box, nil
+}
+
+func (r *run) start() error {
+	var err error
+	if r.box.Status, r.child, err = kernel.SocketPair(); err != nil {
+		return fmt.Errorf("make the status socket: %w", err)
+	}
+	r.held.push(func() error { return r.child.Close() })
+	if err := r.high(&r.child); err != nil {
+		return err
+	}
+	for i, s := range r.req.Plan.Steps {
+		switch s.Where {
+		case plan.Host:
+			if err := r.host(s.Do); err != nil {
+				return r.failed(i, "", err)
+			}
+		case plan.Clone:
+			r.clone, r.cloneAt = s.Do.(plan.CloneInto), i
+		}
+	}
+	if err := r.encode(); err != nil {
+		return err
+	}
+	defer r.enc.Free()
+	if err := r.enter(); err != nil {
+		return err
+	}
+	if err := r.settle(); err != nil {
+		return errors.Join(err, r.kill())
+	}
+	return nil
+}
+
+func (r *run) failed(index int, call string, err error) error {
+	s := r.req.Plan.Steps[index]
+	if call == "" {
+		call = s.Do.Call()
+	}
+	return &StepError{Index: index, Step: s, Call: call, Err: err}
+}
+
+// high moves a descriptor of ours above those that the workload will have.
+func (r *run) high(f *kernel.FD) error {
+	n, dup, err := above(int(*f), len(r.req.Stdio))
+	if err != nil || !dup {
+		return err
+	}
+	old := *f
+	*f = kernel.FD(n)
+	return old.Close()
+}
+
+// encode lays out the child's steps.
+func (r *run) encode() error {
+	e := &r.enc
+	e.used, e.named = map[int]bool{}, map[plan.FD]int{}
+	e.state, e.init = int(r.child), int(r.init)
+	for to, from := range r.req.Stdio {
+		if to != from {
+			n, dup, err := above(from, len(r.req.Stdio))
+			if err != nil {
+				return err
+			}
+			if dup {
+				r.held.push(kernel.FD(n).Close)
+			}
+			from = n
+		}
+		e.stdio = append(e.stdio, from)
+	}
+	for name, fd := range r.trees {
+		e.named[name] = int(fd)
+	}
+	exec := r.req.Plan.Exec()
+	e.argv = append(append(append([]string{"nucleus-init"}, exec.Paths...), ""), exec.Args...)
+	e.envv = exec.Env
+	// An arena is a mapping: what is not used costs nothing but its size.
+	arena, err := child.NewArena(1024, 192<<10+argSize(e.argv)+argSize(e.envv)+r.req.Plan.DataSize())
+	if err != nil {
+		return err
+	}
+	e.Arena = arena
+	for i, s := range r.req.Plan.Steps {
+		if s.Where == plan.Child {
+			e.encode(i, s.Do)
+		}
+	}
+	if e.err == nil && e.Full() {
+		e.fail("this is a bug in nucleus: the plan does not fit its arena (%d operations)", e.Len())
+	}
+	if e.err == nil {
+		e.err = e.Seal()
+	}
+	if e.err != nil {
+		return errors.Join(r.failed(e.step, "", e.err), e.Free())
+	}
+	return nil
+}
+
+// argSize is the space that a list of strings takes in an arena, at most.
+func argSize(list []string) int {
+	n := 16
+	for _, s := range list {
+		n += len(s) + 1 + 8
+	}
+	return n
+}
+
+// enter clones.
+func (r *run) enter() error {
+	ids := setup.enter(r.box.IDBase != 0)
+	r.held.push(ids.leave)
+	if err := r.cloneInGroup(); err != nil {
+		return r.failed(r.cloneAt, "", err)
+	}
+	// Ours alone now: when the child is gone, reading ends.
+	err := r.child.Close()
+	r.child = kernel.None
+	return err
+}
+
+// cloneInGroup clones so that the child is born in the sandbox's control group.
+func (r *run) cloneInGroup() (err error) {
+	runtime.LockOSThread()
+	into, leave := -1, func() error { return nil }
+	if r.clone.Cgroup {
+		if dir := r.box.Group.Dir(); dir != nil {
+			into = int(dir.Fd())
+		}
+		if leave, err = r.box.Group.Enter(); err != nil {
+			runtime.UnlockOSThread()
+			return err
+		}
+	}
+	p, errno := child.Start(r.enc.Arena, r.clone.Flags, int(r.child), into)
+	if errno == 0 {
+		r.box.Pid, r.box.PidFD = p.Pid, kernel.FD(p.PidFD)
+	}
+	if err := leave(); err != nil {
+		// This thread is still in the sandbox's group. It stays locked, so
+		// that it ends with this goroutine and runs nobody else's.
+		return errors.Join(errnoOrNil(errno), err, r.killStarted())
+	}
+	runtime.UnlockOSThread()
+	return errnoOrNil(errno)
+}
+
+func errnoOrNil(e syscall.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}
+
+// killStarted ends the child if there is one.
+func (r *run) killStarted() error {
+	if r.box.PidFD == kernel.None {
+		return nil
+	}
+	return r.kill()
+}
+
+// settle performs the gate steps and follows the child until the workload runs.
+func (r *run) settle() error {
+	gated := false
+	for i, s := range r.req.Plan.Steps {
+		switch {
+		case s.Where == plan.Gate:
+			if err := r.gate(s.Do); err != nil {
+				return r.gone(r.failed(i, "", err))
+			}
+		case s.Where == plan.Child && s.Do == plan.Action(plan.Wait{}):
+			gated = true
+		}
+	}
+	if gated {
+		if err := kernel.Send(r.box.Status, []byte{1}); err != nil {
+			return r.gone(fmt.Errorf("open the gate: %w", err))
+		}
+	}
+	for {
+		done, err := r.message()
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// gone prefers what a dead child said to what its death made fail here.
+func (r *run) gone(err error) error {
+	var b [8]byte
+	if n, _, e := kernel.Receive(r.box.Status, b[:], false); e == nil && n == len(b) {
+		if kind, value := Decode(b[:]); kind >= 0 {
+			return r.stepReport(kind, value)
+		}
+	}
+	return err
+}
+
+// Decode splits a message of the protocol.
+func Decode(b []byte) (kind, value int) {
+	return int(int32(binary.NativeEndian.Uint32(b))), int(int32(binary.NativeEndian.Uint32(b[4:])))
+}
+
+func (r *run) message() (done bool, err error) {
+	var b [8]byte
+	n, fd, err := kernel.Receive(r.box.Status, b[:], true)
+	if err != nil {
+		return false, fmt.Errorf("read the status socket: %w", err)
+	}
+	if n != len(b) {
+		return false, errors.New("the sandbox's first process was killed before the workload ran")
+	}
+	switch kind, value := Decode(b[:]); {
+	case kind >= 0:
+		return false, r.stepReport(kind, value)
+	case kind == kindConsole:
+		r.box.Console = fd
+		return false, nil
+	case kind == pid1.Started:
+		r.box.WorkloadPid = value
+		return true, nil
+	case kind == pid1.NotStarted:
+		return false, r.failed(len(r.req.Plan.Steps)-1, "", syscall.Errno(-value))
+	default:
+		return false, fmt.Errorf("this is a bug in nucleus: message %d, %d from the sandbox", kind, value)
+	}
+}
+
+func (r *run) stepReport(op, errno int) error {
+	if op >= len(r.enc.info) {
+		return fmt.Errorf("this is a bug in nucleus: operation %d of %d failed", op, len(r.enc.info))
+	}
+	return r.failed(r.enc.info[op].step, r.enc.info[op].call, syscall.Errno(errno))
+}
+
+// kill ends what was cloned and waits for it: it may still use the arena.
+func (r *run) kill() error {
+	if err := kernel.SignalPid(r.box.PidFD, int(syscall.SIGKILL)); err != nil && !kernel.IsErrno(err, kernel.ESRCH) {
+		return err
+	}
+	_, _, err := kernel.WaitPid(r.box.PidFD, r.box.Pid)
+	return err
+}
+
+// dumpGuard puts back this process's "dumpable" flag, which belongs to memory
+// that a child shares while it sets up: one that changes its user id clears it
+// (prctl(2), PR_SET_DUMPABLE). It does so when the last such start is over.
+type dumpGuard struct {
+	mu      sync.Mutex
+	running int
+	was     bool
+}
+
+var setup dumpGuard
+
+type dumpToken struct{ guard *dumpGuard }
+
+func (g *dumpGuard) enter(changesIDs bool) dumpToken {
+	if !changesIDs {
+		return dumpToken{}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running == 0 {
+		was, err := kernel.Dumpable()
+		g.was = was || err != nil
+	}
+	g.running++
+	return dumpToken{g}
+}
+
+func (t dumpToken) leave() error {
+	if t.guard == nil {
+		return nil
+	}
+	t.guard.mu.Lock()
+	defer t.guard.mu.Unlock()
+	t.guard.running--
+	if t.guard.running > 0 || !t.guard.was {
+		return nil
+	}
+	return kernel.SetDumpable()
+}

@@ -1,0 +1,189 @@
+package enter
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/internal/cgroup"
+	"github.com/nucleus-container/nucleus/internal/child"
+	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/pid1"
+	"github.com/nucleus-container/nucleus/internal/plan"
+)
+
+// host performs one host step and remembers how to undo it.
+func (r *run) host(a plan.Action) error {
+	switch a := a.(type) {
+	case plan.ReserveIDs:
+		return r.reserveIDs(a)
+	case plan.CgroupCreate:
+		g, err := cgroup.Create(r.req.Host.Cgroup, "nucleus-"+r.req.Name, a.Controllers)
+		if err != nil {
+			return err
+		}
+		r.box.Group = g
+		r.box.undo.push(g.Remove)
+		return nil
+	case plan.CgroupWrite:
+		return r.box.Group.Write(a.Controller, a.File, a.Value)
+	case plan.MakeInit:
+		return r.makeInit(a)
+	case plan.HostTree:
+		return r.hostTree(a)
+	}
+	return fmt.Errorf("this is a bug in nucleus: no action for host step %T", a)
+}
+
+// gate performs one step that the child waits for.
+func (r *run) gate(a plan.Action) error {
+	proc := "/proc/" + strconv.Itoa(r.box.Pid) + "/"
+	switch a := a.(type) {
+	case plan.WriteMap:
+		outside := a.Outside
+		if a.Reserved {
+			outside = r.box.IDBase
+		}
+		return kernel.WriteFile(proc+a.File, fmt.Appendf(nil, "%d %d %d\n", a.Inside, outside, a.Count))
+	case plan.DenySetgroups:
+		return kernel.WriteFile(proc+"setgroups", []byte("deny"))
+	case plan.CgroupAdd:
+		return r.box.Group.Add(r.box.Pid)
+	}
+	return fmt.Errorf("this is a bug in nucleus: no action for gate step %T", a)
+}
+
+// The ranges of host ids that sandboxes started by root have: 65536 ids each,
+// from a part of the number space that neither distributions' subid tables nor
+// systemd's own allocations use (systemd's UIDS-GIDS document).
+const (
+	idFirst = 0x7000_0000
+	idCount = 65536
+	idSlots = 4094
+)
+
+// idDir holds the file whose bytes are the locks of the ranges. It belongs to
+// root and stays when the last sandbox is gone; the locks do not.
+const idDir = "/run/nucleus"
+
+// reserveIDs takes a range by locking its byte. The lock is the open file's:
+// it ends with this process however that ends, and no file says that a range
+// is taken when it is not.
+func (r *run) reserveIDs(a plan.ReserveIDs) error {
+	const path = idDir + "/ids"
+	if a.Count != idCount {
+		return fmt.Errorf("this is a bug in nucleus: a range of %d ids", a.Count)
+	}
+	f, err := kernel.Open(path, kernel.ReadWrite|kernel.Create|kernel.NoFollow, 0o600)
+	if kernel.NotExist(err) {
+		if err := os.MkdirAll(idDir, 0o700); err != nil {
+			return err
+		}
+		f, err = kernel.Open(path, kernel.ReadWrite|kernel.Create|kernel.NoFollow, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	r.box.undo.push(f.Close)
+	start := rand.IntN(idSlots)
+	for i := range idSlots {
+		slot := (start + i) % idSlots
+		err := kernel.LockByte(f, int64(slot))
+		if err == nil {
+			r.box.IDBase = idFirst + uint32(slot)*idCount
+			return nil
+		}
+		if !kernel.IsErrno(err, kernel.EAGAIN, kernel.EACCES) {
+			return fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+	return fmt.Errorf("all %d ranges of %s are in use", idSlots, path)
+}
+
+func (r *run) makeInit(a plan.MakeInit) error {
+	img := pid1.Image(pid1.Config{Filter: a.Filter.Insns, StatusFD: int(r.child), Terminal: a.Terminal})
+	fd, err := kernel.SealedImage("nucleus-init", img)
+	if err != nil {
+		return err
+	}
+	r.init = fd
+	r.held.push(func() error { return r.init.Close() })
+	return r.high(&r.init)
+}
+
+// hostTree takes hold of a host path with the caller's rights, whatever
+// directories lead to it, as a mount that belongs to nobody yet.
+func (r *run) hostTree(a plan.HostTree) error {
+	at, err := kernel.Open(a.Source, kernel.PathOnly, 0)
+	if err != nil {
+		return err
+	}
+	tree, err := kernel.CloneTree(at)
+	if err = errors.Join(err, at.Close()); err != nil {
+		return err
+	}
+	userns := kernel.None
+	if a.IDMap {
+		if userns, err = r.idmap(a); err != nil {
+			return errors.Join(err, tree.Close())
+		}
+	}
+	if err := kernel.SetMountAttr(tree, uint64(a.Attr), userns); err != nil {
+		return errors.Join(err, tree.Close())
+	}
+	if err := r.high(&tree); err != nil {
+		return errors.Join(err, tree.Close())
+	}
+	r.held.push(tree.Close)
+	r.trees[a.As] = tree
+	return nil
+}
+
+// idmap returns a user namespace in which the owner on disk is the sandbox's
+// user. It is made by a process that lives just long enough to be mapped.
+func (r *run) idmap(a plan.HostTree) (userns kernel.FD, err error) {
+	key := [4]uint32{a.FromUID, a.FromGID, a.ToUID, a.ToGID}
+	if fd, ok := r.idmaps[key]; ok {
+		return fd, nil
+	}
+	ours, theirs, err := kernel.SocketPair()
+	if err != nil {
+		return kernel.None, err
+	}
+	arena, err := child.NewArena(1, 0)
+	if err != nil {
+		return kernel.None, errors.Join(err, ours.Close(), theirs.Close())
+	}
+	arena.Op(child.Op{Nr: syscall.SYS_RECVFROM, Arg: [6]uintptr{uintptr(theirs), 0, 0, syscall.MSG_TRUNC}, Want: 1})
+	if err := arena.Seal(); err != nil {
+		return kernel.None, errors.Join(err, ours.Close(), theirs.Close(), arena.Free())
+	}
+	runtime.LockOSThread()
+	p, errno := child.Start(arena, abi.CloneNewUser, int(theirs), -1)
+	runtime.UnlockOSThread()
+	if errno != 0 {
+		return kernel.None, errors.Join(errno, ours.Close(), theirs.Close(), arena.Free())
+	}
+	proc := "/proc/" + strconv.Itoa(p.Pid) + "/"
+	userns, err = kernel.Open(proc+"ns/user", kernel.ReadOnly, 0)
+	if err == nil {
+		err = errors.Join(
+			kernel.WriteFile(proc+"uid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromUID, r.box.IDBase+a.ToUID)),
+			kernel.WriteFile(proc+"gid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromGID, r.box.IDBase+a.ToGID)))
+	}
+	pidfd := kernel.FD(p.PidFD)
+	kill := kernel.SignalPid(pidfd, int(syscall.SIGKILL))
+	_, _, wait := kernel.WaitPid(pidfd, p.Pid)
+	err = errors.Join(err, kill, wait, pidfd.Close(), ours.Close(), theirs.Close(), arena.Free())
+	if err != nil {
+		return kernel.None, errors.Join(err, userns.Close())
+	}
+	r.held.push(userns.Close)
+	r.idmaps[key] = userns
+	return userns, nil
+}

@@ -1,0 +1,3 @@
+package pid1
+
+const elfMachine = 62 // EM_X86_64

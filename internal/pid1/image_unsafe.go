@@ -1,0 +1,106 @@
+// Package pid1 is the init of every sandbox: a static program of one page.
+//
+// It is process 1 inside. It starts the workload's process, which installs the
+// workload's seccomp filter and executes it; it reaps every orphan, passes
+// signals on, says how the workload ended and exits alike. It holds no memory
+// of the program that made it, no descriptor but its status socket, and cannot
+// be traced by the workload. It needs no right of its own, and none of its
+// system calls pass the workload's filter.
+//
+// The program is the machine code of init_GOARCH.s behind an ELF header that
+// [Image] writes. It is not for running anything else.
+//
+// # Protocol
+//
+// On its status descriptor the init sends messages of two 32-bit numbers, kind
+// and value: [Started] and the workload's pid in its namespace, or [NotStarted]
+// and a negative errno; then [Ended] and the status as wait4 gives it. When the
+// other end of that socket is closed, SIGIO (the descriptor must have O_ASYNC
+// and the init as its owner) makes the init exit, and so ends the sandbox.
+package pid1
+
+import (
+	"bytes"
+	"encoding/binary"
+	"unsafe"
+
+	"github.com/nucleus-container/nucleus/policy/seccomp"
+)
+
+// Kinds of messages. Not negative: a step of the plan failed (child.Report).
+const (
+	Started    = -1
+	NotStarted = -2
+	Ended      = -3
+)
+
+const (
+	loadAddr = 0x400000 // fixed, and written out in init_GOARCH.s
+	dataPage = 0x1000
+	header   = 64 + 2*56 // ELF header and two program headers
+	endMark  = "pid1end!"
+)
+
+// Config is what the program needs to know.
+type Config struct {
+	Filter   []seccomp.Insn // the workload's filter; empty: none
+	StatusFD int
+	Terminal bool // descriptor 0 becomes the workload's controlling terminal
+}
+
+func codeAddr() uintptr // init_GOARCH.s: where the program's bytes are
+
+// Code returns the program's machine code.
+func Code() []byte {
+	p := codeAddr()
+	// SAFETY: codeAddr is the address of a text symbol that is longer than the
+	// code up to its end mark; text is never unmapped or written.
+	b := unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), 2048)
+	return b[:bytes.Index(b, []byte(endMark))]
+}
+
+// Image returns the program as a static ELF executable: header and code in its
+// first page, the configuration in its second. Both are mapped read-only.
+func Image(c Config) []byte {
+	le := binary.LittleEndian
+	size := dataPage + 24 + len(c.Filter)*8
+	b := make([]byte, 0, size)
+	b = append(b, 0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	b = le.AppendUint16(b, 2) // ET_EXEC
+	b = le.AppendUint16(b, elfMachine)
+	b = le.AppendUint32(b, 1)
+	b = le.AppendUint64(b, loadAddr+header) // entry
+	b = le.AppendUint64(b, 64)              // program headers follow
+	b = le.AppendUint64(b, 0)
+	b = le.AppendUint32(b, 0)
+	for _, v := range []uint16{64, 56, 2, 0, 0, 0} {
+		b = le.AppendUint16(b, v)
+	}
+	b = le.AppendUint32(b, 1) // PT_LOAD
+	b = le.AppendUint32(b, 5) // r-x
+	for _, v := range []uint64{0, loadAddr, loadAddr, uint64(size), uint64(size), 0x1000} {
+		b = le.AppendUint64(b, v)
+	}
+	b = le.AppendUint32(b, 0x6474e551) // PT_GNU_STACK
+	b = le.AppendUint32(b, 6)          // rw-
+	for _, v := range []uint64{0, 0, 0, 0, 0, 16} {
+		b = le.AppendUint64(b, v)
+	}
+	b = append(b, Code()...)
+	b = b[:dataPage] // make zeroed it
+	b = le.AppendUint16(b, uint16(len(c.Filter)))
+	b = append(b, 0, 0, 0, 0, 0, 0)
+	b = le.AppendUint64(b, loadAddr+dataPage+24)
+	b = le.AppendUint32(b, uint32(c.StatusFD))
+	flags := uint32(0)
+	if c.Terminal {
+		flags = 1
+	}
+	b = le.AppendUint32(b, flags)
+	for _, f := range c.Filter {
+		b = le.AppendUint16(b, f.Code)
+		b = append(b, f.JT, f.JF)
+		b = le.AppendUint32(b, f.K)
+	}
+	return b
+}

@@ -1,0 +1,394 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// Plan is the ordered list of steps that makes a sandbox.
+type Plan struct {
+	Steps    []Step
+	Weakened []Weakening
+}
+
+// Weakening is something that this machine cannot enforce, and why.
+type Weakening struct {
+	Feature string `json:"feature"`
+	Why     string `json:"why"`
+}
+
+// Command is the program to run.
+type Command struct {
+	Name  string   // looked up in the sandbox's PATH unless it has a slash
+	Args  []string // without the name
+	Extra int      // descriptors passed on beyond 0, 1 and 2
+}
+
+// Unsupported is the error for a Spec that this machine cannot carry out.
+type Unsupported struct {
+	Field string // of the Spec
+	Why   string
+	Fix   string // what a person can do; empty rather than vague
+}
+
+func (u *Unsupported) Error() string { return u.Why }
+
+// scratchDir is where the new root is mounted before it becomes the root. It
+// only has to exist: nothing below it is looked at afterwards.
+var scratchDirs = []string{"/tmp", "/run", "/mnt", "/proc"}
+
+// builder collects the steps of one plan.
+type builder struct {
+	spec  *spec.Sandbox
+	host  *facts.Host
+	cmd   Command
+	steps []Step
+	weak  []Weakening
+	errs  []error
+
+	ranged bool              // ids are a range that root reserved
+	owned  bool              // a user namespace of its own
+	dirs   map[string]bool   // directories that exist in the new root so far
+	mounts []mountPoint      // everything that will be mounted, in order
+	links  map[string]string // symlinks made in the new root
+}
+
+// mountPoint is a place where host files or memory appear, for Landlock and ordering.
+type mountPoint struct {
+	path     string
+	file     bool // not a directory
+	host     bool // shows files of the host
+	writable bool
+	exec     bool
+	because  string
+}
+
+// Build makes the plan of a sandbox on a machine. The Spec must be valid. The
+// error, if any, joins an *Unsupported for every part that cannot be done here.
+func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
+	b := &builder{spec: s, host: h, cmd: c, dirs: map[string]bool{"/": true}, links: map[string]string{}}
+	b.owned = s.Userns != spec.UsernsHost
+	b.ranged = b.owned && h.Privileged()
+	if !b.owned && !h.Privileged() {
+		b.fail("userns", "only root can keep the host's user namespace", "leave out --userns host")
+	}
+	limits := b.limits()
+	b.prepare(limits)
+	b.clone(limits)
+	b.detach()
+	b.identity(limits)
+	b.root()
+	b.furnish()
+	b.confine(limits)
+	if len(b.errs) > 0 {
+		return nil, errors.Join(b.errs...)
+	}
+	p := &Plan{Steps: b.steps, Weakened: b.weak}
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (b *builder) add(w Where, because string, a Action) {
+	b.steps = append(b.steps, Step{w, because, a})
+}
+
+func (b *builder) child(because string, actions ...Action) {
+	for _, a := range actions {
+		b.add(Child, because, a)
+	}
+}
+
+func (b *builder) fail(field, why, fix string) {
+	b.errs = append(b.errs, &Unsupported{Field: field, Why: why, Fix: fix})
+}
+
+func (b *builder) weaken(feature, why string) {
+	b.weak = append(b.weak, Weakening{feature, why})
+}
+
+func (b *builder) mayDegrade(feature string) bool { return slices.Contains(b.spec.Degrade, feature) }
+
+// limitPlan is what control groups will do for a sandbox.
+type limitPlan struct {
+	controllers []string
+	writes      []CgroupWrite
+	born        bool     // the child is born in the group
+	late        []string // controllers whose group is made around the child
+	nproc       uint64   // RLIMIT_NPROC, or 0
+}
+
+// limits decides which control groups are used.
+func (b *builder) limits() limitPlan {
+	var l limitPlan
+	want := b.spec.Limits
+	controllers, writes, missing := LimitWrites(b.host.Cgroup, want)
+	if want.NeedsCgroup() {
+		for _, m := range missing {
+			if !b.mayDegrade(spec.DegradeCgroup) {
+				b.fail(m.Field, m.Why, m.Fix)
+				continue
+			}
+			b.weaken(m.Field, m.Why)
+		}
+		l.controllers, l.writes = controllers, writes
+	}
+	if pids := want.EffectivePids(); pids != 0 && !slices.Contains(l.controllers, "pids") {
+		b.nproc(&l, pids)
+	}
+	for _, c := range l.controllers {
+		if b.host.Cgroup.Scoped(c) {
+			l.late = append(l.late, c)
+		} else {
+			l.born = true
+		}
+	}
+	return l
+}
+
+// ownTasks is the number of our own tasks that a limit on tasks counts: process 1.
+const ownTasks = 1
+
+// nproc bounds tasks by RLIMIT_NPROC. Since Linux 5.14 the kernel counts it
+// per user and user namespace (user_namespaces(7), ucounts), so in a namespace
+// of its own it bounds the sandbox and nothing else; the workload cannot raise
+// it. In the host's namespace it does not bind root.
+func (b *builder) nproc(l *limitPlan, pids uint64) {
+	if !b.owned {
+		b.weaken("limits.pids", "the default limit on tasks needs a control group or a user namespace of its own; ask for --pids to make it a control group")
+		return
+	}
+	l.nproc = pids + ownTasks
+}
+
+// prepare plans what happens before the clone.
+func (b *builder) prepare(l limitPlan) {
+	if b.ranged {
+		b.add(Host, "userns", ReserveIDs{Count: rangeSize})
+	}
+	if len(l.controllers) > 0 {
+		b.add(Host, "limits", CgroupCreate{Controllers: l.controllers})
+		for _, w := range l.writes {
+			b.add(Host, w.Because, w)
+		}
+	}
+	b.add(Host, "sandbox", MakeInit{Filter: b.filter(), Terminal: b.spec.Terminal})
+	if b.host.Privileged() {
+		for _, v := range b.volumes() {
+			b.hostTree(v)
+		}
+	}
+}
+
+// rangeSize is the number of ids that a sandbox started by root has.
+const rangeSize = 65536
+
+func (b *builder) filter() seccomp.Program {
+	arch := seccomp.AMD64
+	if b.host.Arch == "arm64" {
+		arch = seccomp.ARM64
+	}
+	return seccomp.DefaultProgram(arch)
+}
+
+// clone plans the clone and what the parent does while the child waits.
+func (b *builder) clone(l limitPlan) {
+	flags := uint64(abi.CloneNewPID | abi.CloneNewNS | abi.CloneNewNet | abi.CloneNewUTS | abi.CloneNewIPC)
+	if len(l.late) == 0 {
+		flags |= abi.CloneNewCgroup
+	}
+	if b.owned {
+		flags |= abi.CloneNewUser
+	}
+	if b.spec.TimeNamespace {
+		flags |= abi.CloneNewTime
+	}
+	b.add(Clone, "sandbox", CloneInto{Flags: flags, Cgroup: l.born})
+	if len(l.late) > 0 {
+		b.add(Gate, "limits", CgroupAdd{Controllers: l.late})
+	}
+	switch {
+	case b.ranged:
+		b.add(Gate, "userns", WriteMap{File: "uid_map", Count: rangeSize, Reserved: true})
+		b.add(Gate, "userns", WriteMap{File: "gid_map", Count: rangeSize, Reserved: true})
+	case b.owned:
+		b.add(Gate, "userns", DenySetgroups{})
+		b.add(Gate, "user", WriteMap{File: "uid_map", Inside: b.spec.User.UID, Outside: b.host.UID, Count: 1})
+		b.add(Gate, "user", WriteMap{File: "gid_map", Inside: b.spec.User.GID, Outside: b.host.GID, Count: 1})
+	}
+}
+
+// detach plans what needs no identity: leaving the caller's session,
+// descriptors and mounts, and taking hold of what the new root will show.
+func (b *builder) detach() {
+	b.child("sandbox", Umask{}, NewSession{}, Stdio{Extra: b.cmd.Extra}, CloseInherited{}, Private{})
+	if b.spec.Toolchain {
+		b.toolchainSources()
+	}
+	for _, d := range devices {
+		if b.device(d) {
+			b.child("dev", OpenTree{Source: "/dev/" + d, As: FD("dev/" + d)})
+		}
+	}
+	if !b.host.Privileged() {
+		for _, v := range b.volumes() {
+			b.child(v.because, OpenTree{Source: v.source.Real, Recursive: true, As: v.fd},
+				SetAttr{FD: v.fd, Attr: v.attr(), Recursive: true})
+		}
+	}
+}
+
+// identity plans the wait for the gate and becoming the sandbox's user, who
+// from here on owns what is made, and holds every capability of the sandbox's
+// own namespaces until they are dropped for good.
+func (b *builder) identity(l limitPlan) {
+	if b.owned || len(l.late) > 0 {
+		b.child("sandbox", Wait{})
+	}
+	if len(l.late) > 0 {
+		b.child("limits", NewCgroupNS{})
+	}
+	b.child("policy", Securebits{})
+	b.child("user", SetIDs{UID: b.spec.User.UID, GID: b.spec.User.GID, KeepGroups: b.owned && !b.ranged})
+	if b.owned && !b.ranged {
+		b.weaken("user.groups", "the kernel does not let an ordinary user drop supplementary groups (user_namespaces(7)); files that they may read stay readable if they are mounted")
+	}
+	b.child("hostname", Hostname{Name: b.hostname()})
+	b.child("network", LoopbackUp{})
+	if b.ranged { // an ordinary user's keyrings have a quota that quick starts exhaust
+		b.child("policy", Keyring{})
+	}
+}
+
+func (b *builder) hostname() string {
+	switch {
+	case b.spec.Hostname != "":
+		return b.spec.Hostname
+	case b.spec.Name != "":
+		return strings.NewReplacer("_", "-", ".", "-").Replace(b.spec.Name)
+	}
+	return "sandbox"
+}
+
+// root plans an empty root and the end of the host's. The proc file system is
+// made first: the kernel refuses one where no other proc is visible.
+func (b *builder) root() {
+	at := ""
+	for _, d := range scratchDirs {
+		if b.host.Paths[d].Kind == facts.Dir {
+			at = d
+			break
+		}
+	}
+	if at == "" {
+		b.fail("root", "none of "+strings.Join(scratchDirs, " ")+" is a directory to mount on", "create /tmp")
+		return
+	}
+	size := b.spec.Scratch
+	if size == 0 {
+		size = 256 * spec.MiB
+	}
+	b.child("proc", NewMount{Type: "proc", Options: []string{"hidepid=invisible"}, Attr: noSuidDev | noExec, As: "proc"})
+	b.child("root", MountFS{Type: "tmpfs", Target: at, Flags: abi.MSNoSuid | abi.MSNoDev, Data: fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size, 65536)})
+	b.child("root", PivotRoot{Path: at})
+}
+
+// furnish plans what the new root shows. From here on every path is the
+// sandbox's: whatever a volume contains, there is no host to be led to.
+func (b *builder) furnish() {
+	if b.spec.Toolchain {
+		b.toolchain()
+	}
+	b.etc()
+	b.dev()
+	b.proc()
+	b.scratch()
+	b.fill()
+	b.child("root", SetAttr{Path: "/", Attr: noSuidDev | readOnly})
+	if b.spec.Terminal {
+		b.child("terminal", OpenTerminal{})
+	}
+}
+
+// confine plans the end: limits, capabilities, policy, and process 1.
+func (b *builder) confine(l limitPlan) {
+	lim := b.spec.Limits
+	b.rlimits(l, lim)
+	b.child("sandbox", Umask{Mask: 0o022}, Chdir{Dir: b.workdir()})
+	b.child("policy", DropBounding{Last: b.host.LastCap}, ClearAmbient{}, DropCaps{}, NoNewPrivs{})
+	b.landlock()
+	b.child("sandbox", Lifeline{}, ExecInit{})
+	b.add(Init, "policy.seccomp", Seccomp{Name: "default", Program: b.filter()})
+	env := b.environ()
+	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{b.cmd.Name}, b.cmd.Args...), Env: env})
+}
+
+func (b *builder) rlimits(l limitPlan, lim spec.Limits) {
+	b.child("limits", Rlimit{Resource: abi.RlimitNofile, Name: "RLIMIT_NOFILE", Soft: min(1024, b.host.NoFile), Hard: b.host.NoFile})
+	b.child("limits", Rlimit{Resource: abi.RlimitCore, Name: "RLIMIT_CORE"})
+	memlock := lim.Memlock
+	if memlock == 0 {
+		memlock = min(spec.DefaultMemlock, spec.Bytes(b.host.Memlock))
+	}
+	if uint64(memlock) > b.host.Memlock {
+		b.fail("limits.memlock", fmt.Sprintf("%v is more than this process may lock (%v)", memlock, spec.Bytes(b.host.Memlock)), "raise the hard limit with `ulimit -H -l`, as root")
+	}
+	b.child("limits.memlock", Rlimit{Resource: abi.RlimitMemlock, Name: "RLIMIT_MEMLOCK", Soft: uint64(memlock), Hard: uint64(memlock)})
+	if l.nproc != 0 {
+		b.child("limits.pids", Rlimit{Resource: abi.RlimitNproc, Name: "RLIMIT_NPROC", Soft: l.nproc, Hard: l.nproc})
+	}
+}
+
+func (b *builder) workdir() string {
+	switch {
+	case b.spec.Workdir != "":
+		return b.spec.Workdir
+	case b.spec.Workspace != nil:
+		return "/workspace"
+	}
+	return "/"
+}
+
+// defaultPath is the search path of a sandbox.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environ is the workload's whole environment: a few constants, then the Spec's.
+func (b *builder) environ() []string {
+	env := []string{"PATH=" + defaultPath, "HOME=" + b.home(), "LANG=C.UTF-8", "TERM=dumb", "USER=" + b.userName()}
+	for _, kv := range b.spec.Env {
+		key, _, _ := strings.Cut(kv, "=")
+		env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, key+"=") })
+		env = append(env, kv)
+	}
+	return env
+}
+
+// candidates are the paths that the command may be, in order.
+func (b *builder) candidates(env []string) []string {
+	if strings.Contains(b.cmd.Name, "/") {
+		return []string{b.cmd.Name}
+	}
+	search := ""
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	var out []string
+	for _, dir := range strings.Split(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		out = append(out, path.Join(dir, b.cmd.Name))
+	}
+	return out
+}

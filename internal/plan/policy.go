@@ -1,0 +1,121 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// landlock plans the second opinion about files: the same rules as the mounts,
+// kept by another part of the kernel, which no mount can change any more.
+//
+// TCP is not handled: the sandbox's network namespace holds its own loopback
+// device and nothing else, so a port rule would only forbid a program to talk
+// to itself.
+func (b *builder) landlock() {
+	cfg := landlock.Default().With(b.rules()...)
+	rules, lost, err := cfg.Downgrade(b.host.LandlockABI)
+	switch {
+	case err != nil:
+		b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
+		return
+	case rules.Empty() && !b.mayDegrade(spec.DegradeLandlock):
+		b.fail("policy.landlock", "this kernel has no Landlock",
+			"enable it (CONFIG_SECURITY_LANDLOCK, and landlock in the lsm= boot parameter), or accept less with --allow-degraded landlock")
+		return
+	case rules.Empty():
+		b.weaken("policy.landlock", "this kernel has no Landlock")
+		return
+	}
+	for _, l := range lost {
+		if l.Widens && l.NeedABI <= baseABI && !b.mayDegrade(spec.DegradeLandlock) {
+			b.fail("policy.landlock", l.String(), "use a newer kernel, or accept less with --allow-degraded landlock")
+			continue
+		}
+		b.weaken("policy.landlock", l.String())
+	}
+	b.child("policy.landlock", Landlock{Rules: rules})
+}
+
+// baseABI is what a kernel must have for Landlock to count: any at all. What
+// later versions added is reported as weaker where it is missing; the mounts
+// and the other layers enforce it without Landlock.
+const baseABI = 1
+
+// rules are what a sandbox may do with its files.
+func (b *builder) rules() []landlock.PathRule {
+	const change = landlock.Write | landlock.Create | landlock.Remove | landlock.Refer
+	rules := []landlock.PathRule{
+		{Path: "/", Allow: landlock.Read | landlock.ResolveUnix, Why: "everything in the sandbox's root was put there to be read"},
+		{Path: "/proc", Allow: landlock.WriteFile | landlock.Truncate, Why: "a process may change its own attributes"},
+		{Path: "/dev", Allow: landlock.WriteFile | landlock.Truncate | landlock.IoctlDev, Why: "null, terminals and the like are written to"},
+	}
+	for _, m := range b.mounts {
+		var allow landlock.Access
+		if m.exec {
+			allow |= landlock.Execute
+		}
+		if m.writable {
+			allow |= change | landlock.IoctlDev
+		}
+		if m.file {
+			allow &= landlock.FileRights
+		}
+		if allow == 0 {
+			continue
+		}
+		rules = append(rules, landlock.PathRule{Path: m.path, File: m.file, Allow: allow, Why: "mounted so by " + m.because})
+	}
+	return rules
+}
+
+// probeable are the host paths that a plan for s looks at, but for those that
+// the user names.
+func probeable(toolchain bool) []string {
+	var out []string
+	for _, l := range [][]string{scratchDirs, DevicePaths(), MaskedPaths, ReadOnlyPaths} {
+		out = append(out, l...)
+	}
+	if toolchain {
+		for _, l := range [][]string{ToolchainDirs, EtcDirs, EtcFiles} {
+			out = append(out, l...)
+		}
+	}
+	return out
+}
+
+// Paths are the host paths whose facts Build asks for: everyone's, and the
+// sources that the Spec names.
+func Paths(s *spec.Sandbox) (system, sources []string) {
+	if s.Context != nil {
+		sources = append(sources, s.Context.Source)
+	}
+	if s.Workspace != nil {
+		sources = append(sources, s.Workspace.Source)
+	}
+	for _, v := range s.Volumes {
+		sources = append(sources, v.Source)
+	}
+	return probeable(s.Toolchain), sources
+}
+
+// DataSize is at least the number of bytes that the plan's strings and files take.
+func (p *Plan) DataSize() int {
+	n := 0
+	for _, s := range p.Steps {
+		switch a := s.Do.(type) {
+		case WriteFile:
+			n += len(a.Data)
+		case CopyFile:
+			n += a.Size + 8
+		}
+	}
+	return n
+}
+
+// Exec is the plan's last step.
+func (p *Plan) Exec() Exec {
+	e, _ := p.Steps[len(p.Steps)-1].Do.(Exec)
+	return e
+}

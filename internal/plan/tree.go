@@ -1,0 +1,296 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// ToolchainDirs are the host's directories of programs and libraries. A
+// symbolic link among them is made again rather than mounted.
+var ToolchainDirs = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"}
+
+// devices are the nodes of a sandbox's /dev that are the host's.
+var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// DevicePaths are the host files that those come from.
+func DevicePaths() []string {
+	out := make([]string, len(devices))
+	for i, d := range devices {
+		out[i] = "/dev/" + d
+	}
+	return out
+}
+
+// ScratchDirs are the places of which one must exist on the host.
+func ScratchDirs() []string { return slices.Clone(scratchDirs) }
+
+// volume is a host file or directory with its place.
+type volume struct {
+	source  facts.Path
+	name    string // as the user wrote it
+	target  string
+	write   bool
+	exec    bool
+	because string
+	fd      FD
+}
+
+func (v volume) attr() Attr {
+	a := noSuidDev
+	if !v.write {
+		a |= readOnly
+	}
+	if !v.exec {
+		a |= noExec
+	}
+	return a
+}
+
+// volumes are the host paths that the Spec names, parents before children.
+func (b *builder) volumes() []volume {
+	var out []volume
+	add := func(name, target, because string, write, exec bool) {
+		out = append(out, volume{source: b.host.Paths[name], name: name, target: path.Clean(target), write: write, exec: exec, because: because, fd: FD(because)})
+	}
+	if c := b.spec.Context; c != nil {
+		add(c.Source, "/context", "context", false, c.Exec)
+	}
+	if w := b.spec.Workspace; w != nil {
+		add(w.Source, "/workspace", "workspace", true, w.Exec)
+	}
+	for i, v := range b.spec.Volumes {
+		add(v.Source, v.Target, fmt.Sprintf("volumes[%d]", i), v.Writable, v.Exec)
+	}
+	slices.SortStableFunc(out, func(x, y volume) int { return strings.Compare(x.target+"/", y.target+"/") })
+	return out
+}
+
+// hostTree takes a volume with root's rights, before the sandbox exists. In a
+// sandbox with ids of its own, its owner is the sandbox's user: the mount
+// translates, the files keep their owner.
+func (b *builder) hostTree(v volume) {
+	t := HostTree{Source: v.name, As: v.fd, Attr: v.attr()}
+	if b.ranged {
+		t.IDMap = true
+		t.FromUID, t.FromGID = v.source.UID, v.source.GID
+		t.ToUID, t.ToGID = b.spec.User.UID, b.spec.User.GID
+	}
+	b.add(Host, v.because, t)
+}
+
+// fill mounts what the Spec asks for, parents before children.
+func (b *builder) fill() {
+	type place struct {
+		target string
+		mount  func()
+	}
+	var places []place
+	for _, v := range b.volumes() {
+		places = append(places, place{v.target, func() { b.volume(v) }})
+	}
+	for i, t := range b.spec.Tmpfs {
+		places = append(places, place{path.Clean(t.Target), func() { b.tmpfs(t, fmt.Sprintf("tmpfs[%d]", i)) }})
+	}
+	slices.SortStableFunc(places, func(x, y place) int { return strings.Compare(x.target+"/", y.target+"/") })
+	for _, p := range places {
+		p.mount()
+	}
+}
+
+func (b *builder) volume(v volume) {
+	dir := v.source.Kind == facts.Dir
+	if dir {
+		b.mkdir(v.target, v.because)
+	} else {
+		b.touch(v.target, v.because)
+	}
+	b.child(v.because, MoveMount{From: v.fd, To: v.target})
+	b.mounts = append(b.mounts, mountPoint{path: v.target, file: !dir, host: true, writable: v.write, exec: v.exec, because: v.because})
+}
+
+// inMount reports whether dir is inside something of the host's, where the plan
+// makes nothing: it must be there.
+func (b *builder) inMount(dir string) bool {
+	for _, m := range b.mounts {
+		if m.host && !m.file && strings.HasPrefix(dir, m.path+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// mkdir makes a directory and its missing parents in the new root.
+func (b *builder) mkdir(dir, because string) {
+	if b.dirs[dir] || b.inMount(dir) {
+		return
+	}
+	if parent := path.Dir(dir); parent != dir {
+		b.mkdir(parent, because)
+	}
+	if target, ok := b.links[dir]; ok { // a link of the new root: make what it points to
+		b.mkdir(path.Join("/", path.Dir(dir), target), because)
+		return
+	}
+	b.dirs[dir] = true
+	b.child(because, Mkdir{Path: dir, Mode: 0o755})
+}
+
+func (b *builder) touch(file, because string) {
+	if b.inMount(file) || b.dirs[file] {
+		return
+	}
+	b.mkdir(path.Dir(file), because)
+	b.dirs[file] = true
+	b.child(because, Touch{Path: file})
+}
+
+func (b *builder) link(target, at, because string) {
+	b.mkdir(path.Dir(at), because)
+	b.links[at] = target
+	b.child(because, MakeLink{Target: target, Path: at})
+}
+
+// toolchainSources takes hold of the host's programs, by paths that only root can change.
+func (b *builder) toolchainSources() {
+	for _, d := range ToolchainDirs {
+		if b.host.Paths[d].Kind == facts.Dir {
+			b.child("toolchain", OpenTree{Source: d, Recursive: true, As: FD(d)},
+				SetAttr{FD: FD(d), Attr: noSuidDev | readOnly, Recursive: true})
+		}
+	}
+	for _, p := range EtcDirs {
+		if b.host.Paths[p].Kind == facts.Dir {
+			b.child("toolchain", OpenTree{Source: p, As: FD(p)}, SetAttr{FD: FD(p), Attr: noSuidDev | noExec | readOnly})
+		}
+	}
+}
+
+func (b *builder) toolchain() {
+	for _, d := range ToolchainDirs {
+		switch p := b.host.Paths[d]; p.Kind {
+		case facts.Dir:
+			b.mkdir(d, "toolchain")
+			b.child("toolchain", MoveMount{From: FD(d), To: d})
+			b.mounts = append(b.mounts, mountPoint{path: d, host: true, exec: true, because: "toolchain"})
+		case facts.Symlink:
+			b.link(p.Target, d, "toolchain")
+		}
+	}
+}
+
+// dev plans a /dev that works for every user.
+func (b *builder) dev() {
+	b.mkdir("/dev", "dev")
+	for _, d := range devices {
+		if b.device(d) {
+			b.touch("/dev/"+d, "dev")
+			b.child("dev", MoveMount{From: FD("dev/" + d), To: "/dev/" + d})
+		}
+	}
+	b.mkdir("/dev/pts", "dev")
+	data := "newinstance,ptmxmode=0666,mode=0620"
+	if b.ranged || !b.owned {
+		data += ",gid=5"
+	}
+	b.child("dev", MountFS{Type: "devpts", Target: "/dev/pts", Flags: abi.MSNoSuid | abi.MSNoExec, Data: data})
+	b.link("pts/ptmx", "/dev/ptmx", "dev")
+	b.link("/proc/self/fd", "/dev/fd", "dev")
+	b.link("/proc/self/fd/0", "/dev/stdin", "dev")
+	b.link("/proc/self/fd/1", "/dev/stdout", "dev")
+	b.link("/proc/self/fd/2", "/dev/stderr", "dev")
+}
+
+func (b *builder) device(d string) bool { return b.host.Paths["/dev/"+d].Kind == facts.Device }
+
+// MaskedPaths are the files of /proc that a sandbox must not read: those of the
+// OCI runtimes, and what shows the host's kernel memory and log.
+var MaskedPaths = []string{
+	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/kmsg",
+	"/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags", "/proc/latency_stats", "/proc/sched_debug",
+	"/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+}
+
+// ReadOnlyPaths are the files of /proc that a sandbox must not write.
+var ReadOnlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+
+// proc attaches the sandbox's own proc and covers what it should not show. The
+// covers come from the sandbox's own root and /dev/null, never from proc.
+func (b *builder) proc() {
+	b.mkdir("/proc", "proc")
+	b.child("proc", MoveMount{From: "proc", To: "/proc"})
+	empty := false
+	for _, p := range MaskedPaths {
+		switch b.host.Paths[p].Kind {
+		case facts.Dir:
+			if !empty {
+				b.child("proc", Mkdir{Path: "/dev/.empty", Mode: 0o555})
+				empty = true
+			}
+			b.child("proc", OpenTree{Source: "/dev/.empty", As: FD("mask " + p)}, SetAttr{FD: FD("mask " + p), Attr: noSuidDev | noExec | readOnly},
+				MoveMount{From: FD("mask " + p), To: p})
+		case facts.File:
+			b.child("proc", OpenTree{Source: "/dev/null", As: FD("mask " + p)}, MoveMount{From: FD("mask " + p), To: p})
+		}
+	}
+	for _, p := range ReadOnlyPaths {
+		if b.host.Paths[p].Kind != "" {
+			b.child("proc", OpenTree{Source: p, As: FD("ro " + p)}, SetAttr{FD: FD("ro " + p), Attr: noSuidDev | noExec | readOnly},
+				MoveMount{From: FD("ro " + p), To: p})
+		}
+	}
+}
+
+// scratch plans the writable places, which share one bounded memory file
+// system with the root: they become mounts of their own before the root is
+// made made read-only. A place that the Spec fills itself is left to it.
+func (b *builder) scratch() {
+	places := []struct {
+		path string
+		mode uint32
+	}{{"/tmp", 0o1777}, {"/dev/shm", 0o1777}, {b.home(), 0o700}}
+	for _, p := range places {
+		if b.specFills(p.path) {
+			continue
+		}
+		b.mkdir(path.Dir(p.path), "root")
+		b.dirs[p.path] = true
+		fd := FD("scratch " + p.path)
+		b.child("root", Mkdir{Path: p.path, Mode: p.mode}, OpenTree{Source: p.path, As: fd},
+			SetAttr{FD: fd, Attr: noSuidDev | noExec}, MoveMount{From: fd, To: p.path})
+		b.mounts = append(b.mounts, mountPoint{path: p.path, writable: true, because: "root"})
+	}
+	b.mkdir("/var", "root")
+	b.mkdir("/run", "root")
+	b.link("/tmp", "/var/tmp", "root")
+	b.link("/run", "/var/run", "root")
+}
+
+// specFills reports whether the Spec mounts something at p itself.
+func (b *builder) specFills(p string) bool {
+	for _, t := range b.spec.Tmpfs {
+		if path.Clean(t.Target) == p {
+			return true
+		}
+	}
+	return slices.ContainsFunc(b.volumes(), func(v volume) bool { return v.target == p })
+}
+
+func (b *builder) tmpfs(t spec.Tmpfs, because string) {
+	target, size := path.Clean(t.Target), t.Size
+	if size == 0 {
+		size = 64 * spec.MiB
+	}
+	b.mkdir(target, because)
+	flags := uint64(abi.MSNoSuid | abi.MSNoDev)
+	if !t.Exec {
+		flags |= abi.MSNoExec
+	}
+	b.child(because, MountFS{Type: "tmpfs", Target: target, Flags: flags, Data: fmt.Sprintf("mode=1777,size=%d", size)})
+	b.mounts = append(b.mounts, mountPoint{path: target, writable: true, exec: t.Exec, because: because})
+}

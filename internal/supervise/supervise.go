@@ -1,0 +1,121 @@
+// Package supervise follows a running sandbox to its end and says why it ended.
+//
+// It holds the sandbox's status socket and pidfd and nothing else; what the
+// workload reads and writes passes it by.
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nucleus-container/nucleus/internal/enter"
+	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/pid1"
+)
+
+// Result is how a sandbox ended.
+type Result struct {
+	Status   syscall.WaitStatus // the workload's
+	Killed   bool               // process 1 was killed before it could say how the workload ended
+	OOMKills uint64             // processes that the memory limit killed
+	User     time.Duration      // processor time of the whole sandbox
+	System   time.Duration
+	MaxRSS   int64 // bytes, of the largest process
+	Ended    time.Time
+}
+
+// Supervisor follows one sandbox.
+type Supervisor struct {
+	box    *enter.Sandbox
+	status *os.File
+
+	mu    sync.Mutex
+	ended bool // process 1 has been reaped: its pid may be another's
+}
+
+// New takes over the sandbox: the supervisor closes it when it has ended.
+func New(box *enter.Sandbox) (*Supervisor, error) {
+	if err := kernel.SetNonblock(box.Status); err != nil {
+		return nil, fmt.Errorf("status socket: %w", err)
+	}
+	s := &Supervisor{box: box, status: box.Status.File("status")}
+	box.Status = kernel.None
+	return s, nil
+}
+
+// Signal sends a signal to process 1, which passes it on to the workload;
+// SIGKILL ends the whole sandbox at once. It never reaches another process: the
+// pidfd is the sandbox's own.
+func (s *Supervisor) Signal(sig syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return os.ErrProcessDone
+	}
+	return kernel.SignalPid(s.box.PidFD, int(sig))
+}
+
+// Alive calls f while the sandbox's first process certainly has its pid.
+func (s *Supervisor) Alive(f func(pid int) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return os.ErrProcessDone
+	}
+	return f(s.box.Pid)
+}
+
+// Wait waits until the sandbox has ended with all its processes, and cleans up
+// after it. It is called once.
+func (s *Supervisor) Wait() (Result, error) {
+	var r Result
+	ended, err := s.follow(&r)
+	if err != nil {
+		err = errors.Join(err, s.Signal(syscall.SIGKILL))
+	}
+	status, usage, werr := kernel.WaitPid(s.box.PidFD, s.box.Pid)
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	r.Ended = time.Now()
+	if !ended {
+		r.Killed, r.Status = true, syscall.WaitStatus(status)
+	}
+	r.User = time.Duration(usage.Utime.Nano())
+	r.System = time.Duration(usage.Stime.Nano())
+	r.MaxRSS = usage.Maxrss << 10
+	if g := s.box.Group; g != nil {
+		n, oerr := g.OOMKills()
+		if oerr != nil && !errors.Is(oerr, errors.ErrUnsupported) {
+			err = errors.Join(err, oerr)
+		}
+		r.OOMKills = n
+	}
+	return r, errors.Join(err, werr, s.status.Close(), s.box.Close())
+}
+
+// follow reads process 1's messages until it says how the workload ended, or is gone.
+func (s *Supervisor) follow(r *Result) (ended bool, err error) {
+	var b [8]byte
+	for {
+		n, err := s.status.Read(b[:])
+		if errors.Is(err, io.EOF) || err == nil && n == 0 {
+			return ended, nil
+		}
+		if errors.Is(err, syscall.ECONNRESET) { // it ended with something of ours unread
+			return ended, nil
+		}
+		if err != nil {
+			return ended, fmt.Errorf("read the status socket: %w", err)
+		}
+		if kind, value := enter.Decode(b[:]); n == len(b) && kind == pid1.Ended {
+			r.Status = syscall.WaitStatus(value)
+			return true, nil
+		}
+	}
+}

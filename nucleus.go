@@ -1,0 +1,289 @@
+// Package nucleus runs programs in hardened Linux sandboxes.
+//
+// A sandbox is described by a [spec.Sandbox], whose zero value allows nothing:
+// an empty root, no host file, no network, no capability. [Command] mirrors
+// [os/exec.Command] and the result is used the same way:
+//
+//	box := &spec.Sandbox{Toolchain: true, Workspace: &spec.Bind{Source: "."}}
+//	out, err := nucleus.Command(box, "python3", "agent.py").Output()
+//
+// What was asked for is enforced, or Start fails with an [*Error] that names
+// the step, the object, the cause and often the remedy; then nothing has run
+// and nothing is left behind. What could only be enforced in part is in the
+// [Report], which is read back from the kernel.
+//
+// It works from any program, including tests: there is no function to call
+// first, no daemon, no helper program and no cgo.
+//
+// A sandbox lives no longer than the program that started it.
+package nucleus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nucleus-container/nucleus/internal/enter"
+	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/internal/supervise"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// Cmd is a program prepared to run in a sandbox. It cannot be reused after Start.
+type Cmd struct {
+	// Sandbox describes the sandbox. It must not be changed after Start.
+	Sandbox *spec.Sandbox
+	// Path is the program: looked up in the sandbox's PATH unless it has a slash.
+	Path string
+	// Args are the arguments, beginning with the program's name.
+	Args []string
+	// Env is added to the sandbox's clean environment after Sandbox.Env; the
+	// caller's environment is never passed on.
+	Env []string
+	// Dir is the working directory inside; empty: as Sandbox says.
+	Dir string
+
+	// Stdin, Stdout and Stderr are as in os/exec: nil is /dev/null, an
+	// *os.File is passed on as it is, anything else is copied. With
+	// Sandbox.Terminal they are copied from and to the terminal, which has no
+	// separate Stderr.
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	// ExtraFiles become descriptors 3 and up.
+	ExtraFiles []*os.File
+
+	// Cancel is called when the context is done. The default kills every
+	// process in the sandbox.
+	Cancel func() error
+	// WaitDelay bounds the wait for copying after the sandbox has ended; all
+	// its processes are gone by then, so a copy can only be held up by the
+	// caller's own reader or writer. Zero: no bound.
+	WaitDelay time.Duration
+	// Logger receives one line when the sandbox starts, one when it ends and
+	// one for each thing that was weakened; at debug level one for each step.
+	// Nil is silent.
+	Logger *slog.Logger
+
+	// Process is set by Start.
+	Process *Process
+	// Outcome is set by Wait.
+	Outcome *Outcome
+	// Err is a failure of construction, which Start reports.
+	Err error
+
+	ctx     context.Context
+	io      stdio
+	timer   *time.Timer
+	stop    func() bool      // the context's watcher
+	done    chan error       // of the copying goroutines
+	edit    func(*plan.Plan) // tests only: change the plan before it is performed
+	started time.Time
+}
+
+// Command returns the Cmd to run a program in a sandbox.
+func Command(s *spec.Sandbox, name string, arg ...string) *Cmd {
+	c := &Cmd{Sandbox: s, Path: name, Args: append([]string{name}, arg...)}
+	switch {
+	case s == nil:
+		c.Err = &Error{Stage: StageValidate, Step: -1, Op: "check", Object: "sandbox", Err: fmt.Errorf("no sandbox is described: %w", ErrInvalid)}
+	case name == "":
+		c.Err = &Error{Stage: StageValidate, Step: -1, Op: "check", Object: "command", Err: fmt.Errorf("no program is named: %w", ErrInvalid)}
+	}
+	return c
+}
+
+// CommandContext is like Command with a context: when it is done before the
+// sandbox has ended, every process in the sandbox is killed.
+func CommandContext(ctx context.Context, s *spec.Sandbox, name string, arg ...string) *Cmd {
+	c := Command(s, name, arg...)
+	c.ctx = ctx
+	return c
+}
+
+// String returns the command, its arguments separated by spaces.
+func (c *Cmd) String() string { return strings.Join(c.Args, " ") }
+
+// full returns the description with the Cmd's own additions.
+func (c *Cmd) full() *spec.Sandbox {
+	s := *c.Sandbox
+	if len(c.Env) > 0 {
+		s.Env = append(append([]string(nil), s.Env...), c.Env...)
+	}
+	if c.Dir != "" {
+		s.Workdir = c.Dir
+	}
+	return &s
+}
+
+// Plan returns what Start would do here. It has no side effects.
+func (c *Cmd) Plan() (*Plan, error) {
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	s := c.full()
+	h, err := probe(s)
+	if err != nil {
+		return nil, err
+	}
+	return c.plan(s, h)
+}
+
+func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
+	return newPlan(s, h, plan.Command{Name: c.Path, Args: c.Args[1:], Extra: len(c.ExtraFiles)})
+}
+
+// Start starts the program in its sandbox. When it returns nil the program has
+// been executed, and Wait must be called.
+func (c *Cmd) Start() error {
+	if c.Process != nil {
+		return errors.New("nucleus: already started")
+	}
+	if c.ctx != nil {
+		if err := c.ctx.Err(); err != nil {
+			c.Err = errors.Join(c.Err, err)
+		}
+	}
+	p, err := c.Plan()
+	if err != nil {
+		c.io.closeAll()
+		return err
+	}
+	if c.edit != nil {
+		c.edit(p.plan)
+	}
+	fds, err := c.openStdio()
+	if err != nil {
+		c.io.closeAll()
+		return err
+	}
+	c.started = time.Now()
+	box, err := enter.Start(enter.Request{Plan: p.plan, Host: &p.host.facts, Name: c.name(), Stdio: fds})
+	c.io.closeChild()
+	if err != nil {
+		c.io.closeAll()
+		return stepError(p, err)
+	}
+	return c.supervise(p, box)
+}
+
+// supervise takes over a sandbox that runs.
+func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) error {
+	pid, workload, console, group := box.Pid, box.WorkloadPid, box.Console, box.Group
+	sup, err := supervise.New(box)
+	if err != nil {
+		return err
+	}
+	c.Process = &Process{pid: pid, workload: workload, sup: sup, plan: p, idBase: box.IDBase, group: group}
+	if console >= 0 {
+		c.Process.console = console.File("console")
+		c.io.terminal(c.Process.console, c.Stdin, c.Stdout)
+	}
+	c.done = c.io.copy()
+	c.watch()
+	c.log(p)
+	return nil
+}
+
+// watch kills the sandbox when its time is over.
+func (c *Cmd) watch() {
+	if t := c.Sandbox.Timeout; t > 0 {
+		c.timer = time.AfterFunc(t-time.Since(c.started), func() {
+			c.Process.expired.Store(true)
+			_ = c.Process.Kill() // it has ended by itself if this fails
+		})
+	}
+	if c.ctx != nil {
+		c.stop = context.AfterFunc(c.ctx, func() {
+			c.Process.cancelled.Store(true)
+			cancel := c.Cancel
+			if cancel == nil {
+				cancel = c.Process.Kill
+			}
+			_ = cancel() // as above
+		})
+	}
+}
+
+func (c *Cmd) log(p *Plan) {
+	if c.Logger == nil {
+		return
+	}
+	for i, s := range p.plan.Steps {
+		c.Logger.Debug("step", "sandbox", c.Sandbox.Name, "stage", StageEnter, "step", i, "op", s.Do.Call(), "object", s.Do.String())
+	}
+	for _, w := range p.plan.Weakened {
+		c.Logger.Warn("weakened", "sandbox", c.Sandbox.Name, "feature", w.Feature, "why", w.Why)
+	}
+	c.Logger.Info("started", "sandbox", c.Sandbox.Name, "pid", c.Process.pid, "dur", time.Since(c.started))
+}
+
+// Wait waits for the sandbox to end, with all its processes, and for the
+// copying to and from it. The error is an *ExitError if the program did not
+// exit with 0.
+func (c *Cmd) Wait() error {
+	if c.Process == nil {
+		return errors.New("nucleus: not started")
+	}
+	if c.Outcome != nil {
+		return errors.New("nucleus: Wait was already called")
+	}
+	res, err := c.Process.sup.Wait()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	if c.stop != nil {
+		c.stop()
+	}
+	c.Outcome = c.outcome(res)
+	copyErr := c.io.wait(c.done, c.WaitDelay)
+	if c.Logger != nil {
+		c.Logger.Info("ended", "sandbox", c.Sandbox.Name, "reason", string(c.Outcome.Reason), "code", c.Outcome.ExitCode(), "dur", c.Outcome.Ended.Sub(c.Outcome.Started))
+	}
+	if err != nil {
+		return &Error{Stage: StageSupervise, Step: -1, Op: "wait for", Object: c.Path, Err: err}
+	}
+	if c.ctx != nil && c.Process.cancelled.Load() && c.Outcome.Reason != Exited {
+		return errors.Join(c.ctx.Err(), &ExitError{Outcome: c.Outcome})
+	}
+	if !c.Outcome.Success() {
+		return &ExitError{Outcome: c.Outcome}
+	}
+	return copyErr
+}
+
+// Run starts the program and waits for it.
+func (c *Cmd) Run() error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	return c.Wait()
+}
+
+// Output runs the program and returns its standard output.
+func (c *Cmd) Output() ([]byte, error) {
+	if c.Stdout != nil {
+		return nil, errors.New("nucleus: Stdout is already set")
+	}
+	var out bytes.Buffer
+	c.Stdout = &out
+	err := c.Run()
+	return out.Bytes(), err
+}
+
+// CombinedOutput runs the program and returns its standard output and error, interleaved.
+func (c *Cmd) CombinedOutput() ([]byte, error) {
+	if c.Stdout != nil || c.Stderr != nil {
+		return nil, errors.New("nucleus: Stdout or Stderr is already set")
+	}
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	return out.Bytes(), err
+}
