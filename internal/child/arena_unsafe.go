@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	stackSize = 16 << 10
+	stackSize = 8 << 10
 	pageSize  = 4 << 10
 )
 
@@ -24,7 +24,8 @@ type Arena struct {
 func NewArena(ops, data int) (*Arena, error) {
 	size := stackSize + ops*int(opSize) + data
 	size = (size + pageSize - 1) &^ (pageSize - 1)
-	mem, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	// All of it is about to be used: one call is cheaper than a fault a page.
+	mem, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE|syscall.MAP_POPULATE)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package enter
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"slices"
 	"syscall"
 
@@ -177,9 +176,9 @@ func (e *encoder) file(a plan.Action) {
 	case plan.WriteFile:
 		e.write(a.Path, a.Mode, []byte(a.Data))
 	case plan.CopyFile:
-		content, err := os.ReadFile(a.Source)
+		content, err := kernel.ReadFile(a.Source, plan.MaxCopy)
 		if err != nil {
-			e.fail("%w", err)
+			e.fail("read %s: %w", a.Source, err)
 		}
 		e.write(a.Path, 0o644, content)
 	case plan.Chdir:

@@ -194,13 +194,13 @@ func (r *run) encode() error {
 	exec := r.req.Plan.Exec()
 	e.argv = append(append(append([]string{"nucleus-init"}, exec.Paths...), ""), exec.Args...)
 	e.envv = exec.Env
-	// An arena is a mapping: what is not used costs nothing but its size.
-	arena, err := child.NewArena(1024, 192<<10+argSize(e.argv)+argSize(e.envv)+r.req.Plan.DataSize())
+	steps := r.req.Plan.Steps
+	arena, err := child.NewArena(opsFor(steps), dataFor(steps)+argSize(e.argv)+argSize(e.envv))
 	if err != nil {
 		return err
 	}
 	e.Arena = arena
-	for i, s := range r.req.Plan.Steps {
+	for i, s := range steps {
 		if s.Where == plan.Child {
 			e.encode(i, s.Do)
 		}
@@ -215,6 +215,60 @@ func (r *run) encode() error {
 		return errors.Join(r.failed(e.step, "", e.err), e.Free())
 	}
 	return nil
+}
+
+// opsFor is the number of operations that a plan needs, at most.
+func opsFor(steps []plan.Step) int {
+	n := 16 // gaps between descriptors
+	for _, s := range steps {
+		switch a := s.Do.(type) {
+		case plan.DropBounding:
+			n += a.Last + 1
+		case plan.Landlock:
+			n += 3 + 3*len(a.Rules.Rules)
+		case plan.OpenTerminal:
+			n += 9
+		case plan.Stdio:
+			n += 3 + a.Extra
+		default:
+			n += 4
+		}
+	}
+	return n
+}
+
+// dataFor is the space that a plan's strings and files need in an arena, at most.
+func dataFor(steps []plan.Step) int {
+	n := 4096
+	for _, s := range steps {
+		switch a := s.Do.(type) {
+		case plan.WriteFile:
+			n += len(a.Data) + len(a.Path) + 16
+		case plan.CopyFile:
+			n += plan.MaxCopy + len(a.Path) + 16
+		case plan.MakeLink:
+			n += len(a.Target) + len(a.Path) + 16
+		case plan.Landlock:
+			for _, rule := range a.Rules.Rules {
+				n += len(rule.Path) + 32
+			}
+		case plan.OpenTree:
+			n += len(a.Source) + 16
+		case plan.MoveMount:
+			n += len(a.To) + 16
+		case plan.MountFS:
+			n += 2*len(a.Type) + len(a.Target) + len(a.Data) + 32
+		case plan.Mkdir:
+			n += len(a.Path) + 16
+		case plan.Touch:
+			n += len(a.Path) + 16
+		case plan.Chdir:
+			n += len(a.Dir) + 16
+		default:
+			n += 96
+		}
+	}
+	return n
 }
 
 // argSize is the space that a list of strings takes in an arena, at most.

@@ -122,6 +122,24 @@ func WriteFile(path string, data []byte) error {
 	return errors.Join(err, fd.Close())
 }
 
+// ReadFile reads a whole file of at most max bytes; a longer one is EFBIG.
+func ReadFile(path string, max int) ([]byte, error) {
+	fd, err := Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	b, used := make([]byte, max+1), 0
+	for used <= max {
+		n := 0
+		err = retry(func() (e error) { n, e = unix.Read(int(fd), b[used:]); return e })
+		if err != nil || n == 0 {
+			return b[:used], errors.Join(err, fd.Close())
+		}
+		used += n
+	}
+	return nil, errors.Join(unix.EFBIG, fd.Close())
+}
+
 // Seals of a memfd image: nothing about it can change any more.
 const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 )
@@ -40,7 +41,7 @@ func (c *check) bad(format string, args ...any) {
 var rank = map[Where]int{Host: 1, Clone: 2, Gate: 3, Child: 4, Init: 5}
 
 func (c *check) step(i int, s Step) {
-	kind := fmt.Sprintf("%T", s.Do)[len("plan."):]
+	kind := reflect.TypeOf(s.Do).Name()
 	if _, ok := c.first[kind]; !ok {
 		c.first[kind] = i
 	}

@@ -10,23 +10,26 @@ import (
 
 // EtcDirs are the directories of the host's /etc that programs of its toolchain
 // need and that hold no secret: what alternatives point to, certificates,
-// fonts, and the parts of interpreters that distributions keep there.
+// fonts, and what a Java runtime keeps there. Each costs a mount, so what
+// programs do without is not here.
 var EtcDirs = []string{
-	"/etc/alternatives", "/etc/ca-certificates", "/etc/crypto-policies", "/etc/fonts", "/etc/java-11-openjdk",
-	"/etc/java-17-openjdk", "/etc/java-21-openjdk", "/etc/java-25-openjdk", "/etc/ld.so.conf.d", "/etc/perl",
-	"/etc/pki/ca-trust", "/etc/pki/java", "/etc/pki/tls/certs", "/etc/python3", "/etc/ssl/certs", "/etc/static", "/etc/terminfo",
+	"/etc/alternatives", "/etc/ca-certificates/extracted", "/etc/crypto-policies", "/etc/fonts", "/etc/java-11-openjdk",
+	"/etc/java-17-openjdk", "/etc/java-21-openjdk", "/etc/java-25-openjdk", "/etc/pki/ca-trust", "/etc/pki/java",
+	"/etc/pki/tls/certs", "/etc/ssl/certs", "/etc/static",
 }
 
-// EtcFiles are the files of the host's /etc that a sandbox gets a copy of.
+// EtcFiles are the files of the host's /etc that a sandbox gets a copy of: the
+// loader's cache, time zone, certificates, names of services, and what an
+// interactive shell reads.
 var EtcFiles = []string{
-	"/etc/bash.bashrc", "/etc/bashrc", "/etc/debian_version", "/etc/host.conf", "/etc/inputrc", "/etc/ld.so.cache",
-	"/etc/ld.so.conf", "/etc/locale.alias", "/etc/locale.conf", "/etc/localtime", "/etc/lsb-release", "/etc/magic",
-	"/etc/mke2fs.conf", "/etc/os-release", "/etc/profile", "/etc/protocols", "/etc/redhat-release", "/etc/rpc",
-	"/etc/services", "/etc/shells", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/timezone", "/etc/pki/tls/cert.pem",
+	"/etc/bash.bashrc", "/etc/bashrc", "/etc/ld.so.cache", "/etc/localtime", "/etc/locale.conf", "/etc/lsb-release",
+	"/etc/os-release", "/etc/pki/tls/cert.pem", "/etc/profile", "/etc/protocols", "/etc/services", "/etc/ssl/cert.pem",
+	"/etc/ssl/openssl.cnf", "/etc/timezone",
 }
 
-// maxCopy bounds a copied file, in bytes.
-const maxCopy = 128 << 10
+// MaxCopy is the size in bytes up to which a file is copied; a larger one is
+// mounted, which costs the same whatever its size.
+const MaxCopy = 4 << 10
 
 // etc plans an /etc that is the sandbox's own. Nothing of the host's is shown
 // that is not listed by name above: not its accounts, keys or machine id.
@@ -49,10 +52,13 @@ func (b *builder) etc() {
 		case facts.Symlink:
 			b.link(p.Target, f, "toolchain")
 		case facts.File:
-			if p.Size <= maxCopy {
+			if p.Size <= MaxCopy {
 				b.mkdir(path.Dir(f), "toolchain")
 				b.child("toolchain", CopyFile{Source: f, Path: f, Size: int(p.Size)})
+				continue
 			}
+			b.touch(f, "toolchain")
+			b.child("toolchain", MoveMount{From: FD(f), To: f})
 		}
 	}
 }

@@ -72,12 +72,15 @@ func (b *builder) rules() []landlock.PathRule {
 
 // probeable are the host paths that a plan for s looks at, but for those that
 // the user names.
-func probeable(toolchain bool) []string {
+func probeable(s *spec.Sandbox) []string {
 	var out []string
 	for _, l := range [][]string{scratchDirs, DevicePaths(), MaskedPaths, ReadOnlyPaths} {
 		out = append(out, l...)
 	}
-	if toolchain {
+	if s.Userns == spec.UsernsHost {
+		out = append(out, RootMaskedPaths...)
+	}
+	if s.Toolchain {
 		for _, l := range [][]string{ToolchainDirs, EtcDirs, EtcFiles} {
 			out = append(out, l...)
 		}
@@ -97,21 +100,7 @@ func Paths(s *spec.Sandbox) (system, sources []string) {
 	for _, v := range s.Volumes {
 		sources = append(sources, v.Source)
 	}
-	return probeable(s.Toolchain), sources
-}
-
-// DataSize is at least the number of bytes that the plan's strings and files take.
-func (p *Plan) DataSize() int {
-	n := 0
-	for _, s := range p.Steps {
-		switch a := s.Do.(type) {
-		case WriteFile:
-			n += len(a.Data)
-		case CopyFile:
-			n += a.Size + 8
-		}
-	}
-	return n
+	return probeable(s), sources
 }
 
 // Exec is the plan's last step.

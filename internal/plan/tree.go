@@ -164,9 +164,17 @@ func (b *builder) toolchainSources() {
 				SetAttr{FD: FD(d), Attr: noSuidDev | readOnly, Recursive: true})
 		}
 	}
+	hold := func(p string) {
+		b.child("toolchain", OpenTree{Source: p, As: FD(p)}, SetAttr{FD: FD(p), Attr: noSuidDev | noExec | readOnly})
+	}
 	for _, p := range EtcDirs {
 		if b.host.Paths[p].Kind == facts.Dir {
-			b.child("toolchain", OpenTree{Source: p, As: FD(p)}, SetAttr{FD: FD(p), Attr: noSuidDev | noExec | readOnly})
+			hold(p)
+		}
+	}
+	for _, p := range EtcFiles {
+		if f := b.host.Paths[p]; f.Kind == facts.File && f.Size > MaxCopy {
+			hold(p)
 		}
 	}
 }
@@ -208,13 +216,16 @@ func (b *builder) dev() {
 
 func (b *builder) device(d string) bool { return b.host.Paths["/dev/"+d].Kind == facts.Device }
 
-// MaskedPaths are the files of /proc that a sandbox must not read: those of the
-// OCI runtimes, and what shows the host's kernel memory and log.
+// MaskedPaths are the files of /proc that a sandbox must not read, as the OCI
+// runtimes have them.
 var MaskedPaths = []string{
-	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/kmsg",
-	"/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags", "/proc/latency_stats", "/proc/sched_debug",
-	"/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
 }
+
+// RootMaskedPaths are more of them, which only the host's root could read:
+// masked where the sandbox's root is that.
+var RootMaskedPaths = []string{"/proc/kallsyms", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags"}
 
 // ReadOnlyPaths are the files of /proc that a sandbox must not write.
 var ReadOnlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
@@ -224,8 +235,11 @@ var ReadOnlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 func (b *builder) proc() {
 	b.mkdir("/proc", "proc")
 	b.child("proc", MoveMount{From: "proc", To: "/proc"})
-	empty := false
-	for _, p := range MaskedPaths {
+	empty, masked := false, MaskedPaths
+	if !b.owned {
+		masked = append(slices.Clone(masked), RootMaskedPaths...)
+	}
+	for _, p := range masked {
 		switch b.host.Paths[p].Kind {
 		case facts.Dir:
 			if !empty {
