@@ -127,14 +127,22 @@ type limitPlan struct {
 	nproc       uint64   // RLIMIT_NPROC, or 0
 }
 
-// limits decides which control groups are used.
+// limits decides which control groups are used. The default limit on tasks makes
+// none: RLIMIT_NPROC does it. Since Linux 5.14 the kernel counts that per user
+// and user namespace (user_namespaces(7)), so in a namespace of its own it
+// bounds the sandbox and nothing else, and the workload cannot raise it.
 func (b *builder) limits() limitPlan {
 	var l limitPlan
 	want := b.spec.Limits
-	controllers, writes, missing := LimitWrites(b.host.Cgroup, want)
-	if want.NeedsCgroup() {
+	ask := want
+	if !b.owned && ask.Pids == 0 { // RLIMIT_NPROC does not bind the host's root
+		ask.Pids = spec.DefaultPids
+	}
+	controllers, writes, missing := LimitWrites(b.host.Cgroup, ask)
+	if ask.NeedsCgroup() {
 		for _, m := range missing {
-			if !b.mayDegrade(spec.DegradeCgroup) {
+			byDefault := m.Field == "limits.pids" && want.Pids == 0
+			if !byDefault && !b.mayDegrade(spec.DegradeCgroup) {
 				b.fail(m.Field, m.Why, m.Fix)
 				continue
 			}
@@ -142,8 +150,8 @@ func (b *builder) limits() limitPlan {
 		}
 		l.controllers, l.writes = controllers, writes
 	}
-	if pids := want.EffectivePids(); pids != 0 && !slices.Contains(l.controllers, "pids") {
-		b.nproc(&l, pids)
+	if pids := want.EffectivePids(); pids != 0 && b.owned && !slices.Contains(l.controllers, "pids") {
+		l.nproc = pids + ownTasks
 	}
 	for _, c := range l.controllers {
 		if b.host.Cgroup.Scoped(c) {
@@ -157,18 +165,6 @@ func (b *builder) limits() limitPlan {
 
 // ownTasks is the number of our own tasks that a limit on tasks counts: process 1.
 const ownTasks = 1
-
-// nproc bounds tasks by RLIMIT_NPROC. Since Linux 5.14 the kernel counts it
-// per user and user namespace (user_namespaces(7), ucounts), so in a namespace
-// of its own it bounds the sandbox and nothing else; the workload cannot raise
-// it. In the host's namespace it does not bind root.
-func (b *builder) nproc(l *limitPlan, pids uint64) {
-	if !b.owned {
-		b.weaken("limits.pids", "the default limit on tasks needs a control group or a user namespace of its own; ask for --pids to make it a control group")
-		return
-	}
-	l.nproc = pids + ownTasks
-}
 
 // prepare plans what happens before the clone.
 func (b *builder) prepare(l limitPlan) {

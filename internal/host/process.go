@@ -1,0 +1,118 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Process is what the kernel says about a running process.
+type Process struct {
+	Pid        int
+	Status     map[string]string // /proc/PID/status: key without colon, value
+	Namespaces map[string]string // type to identity, e.g. "net" to "net:[4026531840]"
+	UIDMap     string            // one extent: "inside outside count"; several are joined with "; "
+	Mounts     []Mount
+	Interfaces []string // network devices in its network namespace
+	MaxTasks   string   // RLIMIT_NPROC, as the kernel prints it
+}
+
+// Mount is one mount that a process sees.
+type Mount struct {
+	Target  string
+	Type    string
+	Options string // per mount, as mountinfo has them
+}
+
+// ReadProcess asks the kernel about a process. The caller makes sure that the
+// pid is still the process's.
+func ReadProcess(pid int) (*Process, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	p := &Process{Pid: pid, Status: map[string]string{}, Namespaces: map[string]string{}}
+	status, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range strings.Split(string(status), "\n") {
+		if k, v, ok := strings.Cut(line, ":"); ok {
+			p.Status[k] = strings.TrimSpace(v)
+		}
+	}
+	for _, ns := range []string{"user", "pid", "mnt", "net", "uts", "ipc", "cgroup", "time"} {
+		if p.Namespaces[ns], err = os.Readlink(dir + "/ns/" + ns); err != nil {
+			return nil, err
+		}
+	}
+	uidMap, err := os.ReadFile(dir + "/uid_map")
+	if err != nil {
+		return nil, err
+	}
+	var extents []string
+	for _, line := range strings.Split(strings.TrimSpace(string(uidMap)), "\n") {
+		extents = append(extents, strings.Join(strings.Fields(line), " "))
+	}
+	p.UIDMap = strings.Join(extents, "; ")
+	return p, p.readTables(dir)
+}
+
+func (p *Process) readTables(dir string) error {
+	mounts, err := os.ReadFile(dir + "/mountinfo")
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(mounts)), "\n") {
+		m, rest, ok := strings.Cut(line, " - ")
+		f := strings.Fields(m)
+		if !ok || len(f) < 6 {
+			return fmt.Errorf("%s/mountinfo: unexpected line %q", dir, line)
+		}
+		fstype, _, _ := strings.Cut(rest, " ")
+		p.Mounts = append(p.Mounts, Mount{Target: f[4], Type: fstype, Options: f[5]})
+	}
+	net, err := os.ReadFile(dir + "/net/dev")
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(string(net), "\n") {
+		if name, _, ok := strings.Cut(line, ":"); ok {
+			p.Interfaces = append(p.Interfaces, strings.TrimSpace(name))
+		}
+	}
+	limits, err := os.ReadFile(dir + "/limits")
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(string(limits), "\n") {
+		if rest, ok := strings.CutPrefix(line, "Max processes"); ok {
+			if f := strings.Fields(rest); len(f) > 1 {
+				p.MaxTasks = f[1]
+			}
+		}
+	}
+	return nil
+}
+
+// Child finds the child of a process that has the number inner in the innermost
+// process namespace that it is in.
+func Child(parent, inner int) (int, error) {
+	list, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(parent), "task", strconv.Itoa(parent), "children"))
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range strings.Fields(string(list)) {
+		status, err := os.ReadFile("/proc/" + f + "/status")
+		if err != nil {
+			continue // it has just ended
+		}
+		for _, line := range strings.Split(string(status), "\n") {
+			if v, ok := strings.CutPrefix(line, "NSpid:"); ok {
+				if n := strings.Fields(v); len(n) > 0 && n[len(n)-1] == strconv.Itoa(inner) {
+					return strconv.Atoi(f)
+				}
+			}
+		}
+	}
+	return 0, os.ErrProcessDone
+}
