@@ -68,7 +68,7 @@ func machineArgs(img image, disk, console string, kvm bool) []string {
 		"-M", "q35", "-accel", accel, "-cpu", cpu, "-smp", strconv.Itoa(min(runtime.NumCPU(), 4)), "-m", "2048",
 		"-nodefaults", "-no-reboot", "-display", "none",
 		"-serial", "file:" + console,
-		"-chardev", "stdio,id=results,signal=off",
+		"-chardev", "file,id=results,path=/dev/stdout",
 		"-device", "virtio-serial", "-device", "virtserialport,chardev=results,name=nucleus.results",
 		"-drive", "file=" + img.disk() + ",if=virtio,format=raw,snapshot=on",
 		"-drive", "file=" + disk + ",if=virtio,format=raw,readonly=on",
