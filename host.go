@@ -31,12 +31,12 @@ func Probe(s *spec.Sandbox) (*Host, error) {
 }
 
 func probe(s *spec.Sandbox) (*Host, error) {
-	system, sources := plan.Paths(s)
-	f, err := host.Probe(system)
+	asks := plan.AsksOf(s)
+	f, err := host.Probe(asks.System, asks.Cgroup)
 	if err != nil {
 		return nil, &Error{Stage: StageProbe, Step: -1, Op: "ask", Object: "the kernel", Err: err}
 	}
-	for _, name := range sources {
+	for _, name := range asks.Sources {
 		if err := host.Source(f, name); err != nil {
 			return nil, &Error{Stage: StageResolve, Step: -1, Op: "find", Object: name, Err: invalidError{err}}
 		}

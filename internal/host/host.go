@@ -16,9 +16,10 @@ import (
 	"github.com/nucleus-container/nucleus/internal/kernel"
 )
 
-// Probe gathers the facts that every plan asks for, and looks at the given
-// system paths. It is on the way of every start: about a hundred system calls.
-func Probe(system []string) (*facts.Host, error) {
+// Probe gathers the facts that every plan asks for, looks at the given system
+// paths, and finds out about control groups if asked to. It is on the way of
+// every start: about a hundred system calls.
+func Probe(system []string, cgroups bool) (*facts.Host, error) {
 	h := &facts.Host{
 		Kernel: kernel.Uname(), Arch: runtime.GOARCH,
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()),
@@ -36,8 +37,10 @@ func Probe(system []string) (*facts.Host, error) {
 	if h.Memlock, err = kernel.HardLimit(abi.RlimitMemlock); err != nil {
 		return nil, fmt.Errorf("read RLIMIT_MEMLOCK: %w", err)
 	}
-	if h.Cgroup, err = Cgroup(); err != nil {
-		return nil, fmt.Errorf("find our control groups: %w", err)
+	if cgroups {
+		if h.Cgroup, err = Cgroup(); err != nil {
+			return nil, fmt.Errorf("find our control groups: %w", err)
+		}
 	}
 	for _, name := range system {
 		p, ok, err := look(name)

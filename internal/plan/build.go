@@ -138,8 +138,8 @@ func (b *builder) limits() limitPlan {
 	if !b.owned && ask.Pids == 0 { // RLIMIT_NPROC does not bind the host's root
 		ask.Pids = spec.DefaultPids
 	}
-	controllers, writes, missing := LimitWrites(b.host.Cgroup, ask)
 	if ask.NeedsCgroup() {
+		controllers, writes, missing := LimitWrites(b.host.Cgroup, ask)
 		for _, m := range missing {
 			byDefault := m.Field == "limits.pids" && want.Pids == 0
 			if !byDefault && !b.mayDegrade(spec.DegradeCgroup) {

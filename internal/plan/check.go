@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"reflect"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 )
@@ -11,7 +10,10 @@ import (
 // the security review as code, and runs on every plan before it is used. An
 // error means that Nucleus has a bug; the plan must not be performed.
 func (p *Plan) Check() error {
-	c := &check{plan: p, first: map[string]int{}, last: map[string]int{}, fds: map[FD]bool{}}
+	c := &check{plan: p, fds: make(map[FD]bool, 64)}
+	for k := range c.first {
+		c.first[k], c.last[k] = -1, -1
+	}
 	for i, s := range p.Steps {
 		c.step(i, s)
 	}
@@ -24,8 +26,8 @@ func (p *Plan) Check() error {
 
 type check struct {
 	plan  *Plan
-	first map[string]int // of each kind of action
-	last  map[string]int
+	first [kinds]int // position of each kind of action, or -1
+	last  [kinds]int
 	fds   map[FD]bool
 	place Where
 	err   error
@@ -38,19 +40,131 @@ func (c *check) bad(format string, args ...any) {
 }
 
 // rank orders the places of a plan.
-var rank = map[Where]int{Host: 1, Clone: 2, Gate: 3, Child: 4, Init: 5}
+func rank(w Where) int {
+	switch w {
+	case Host:
+		return 1
+	case Clone:
+		return 2
+	case Gate:
+		return 3
+	case Child:
+		return 4
+	case Init:
+		return 5
+	}
+	return 0
+}
+
+// kind is what the order of a plan is about.
+type kind int
+
+const (
+	kOther kind = iota
+	kMakeInit
+	kClone
+	kWriteMap
+	kCgroupAdd
+	kClose
+	kPrivate
+	kNewMount
+	kMountFS
+	kSetAttr
+	kMoveMount
+	kWait
+	kPivot
+	kSecurebits
+	kSetIDs
+	kHostname
+	kLoopback
+	kRlimit
+	kBounding
+	kAmbient
+	kCaps
+	kNoNewPrivs
+	kLandlock
+	kTerminal
+	kExecInit
+	kSeccomp
+	kExec
+	kinds
+)
+
+func kindOf(a Action) kind {
+	switch a.(type) {
+	case MakeInit:
+		return kMakeInit
+	case CloneInto:
+		return kClone
+	case WriteMap:
+		return kWriteMap
+	case CgroupAdd:
+		return kCgroupAdd
+	case CloseInherited:
+		return kClose
+	case Private:
+		return kPrivate
+	case NewMount:
+		return kNewMount
+	case MountFS:
+		return kMountFS
+	case SetAttr:
+		return kSetAttr
+	case MoveMount:
+		return kMoveMount
+	case Wait:
+		return kWait
+	case PivotRoot:
+		return kPivot
+	case Seccomp:
+		return kSeccomp
+	case Exec:
+		return kExec
+	case ExecInit:
+		return kExecInit
+	}
+	return kindOfPolicy(a)
+}
+
+func kindOfPolicy(a Action) kind {
+	switch a.(type) {
+	case Securebits:
+		return kSecurebits
+	case SetIDs:
+		return kSetIDs
+	case Hostname:
+		return kHostname
+	case LoopbackUp:
+		return kLoopback
+	case Rlimit:
+		return kRlimit
+	case DropBounding:
+		return kBounding
+	case ClearAmbient:
+		return kAmbient
+	case DropCaps:
+		return kCaps
+	case NoNewPrivs:
+		return kNoNewPrivs
+	case Landlock:
+		return kLandlock
+	case OpenTerminal:
+		return kTerminal
+	}
+	return kOther
+}
 
 func (c *check) step(i int, s Step) {
-	kind := reflect.TypeOf(s.Do).Name()
-	if _, ok := c.first[kind]; !ok {
-		c.first[kind] = i
+	k := kindOf(s.Do)
+	if c.first[k] < 0 {
+		c.first[k] = i
 	}
-	c.last[kind] = i
+	c.last[k] = i
 	if s.Because == "" {
-		c.bad("step %d (%s) has no reason", i, kind)
+		c.bad("step %d (%T) has no reason", i, s.Do)
 	}
-	if rank[s.Where] < rank[c.place] {
-		c.bad("step %d (%s) is performed by %s after one by %s", i, kind, s.Where, c.place)
+	if rank(s.Where) < rank(c.place) {
+		c.bad("step %d (%T) is performed by %s after one by %s", i, s.Do, s.Where, c.place)
 	}
 	c.place = s.Where
 	switch a := s.Do.(type) {
@@ -88,47 +202,42 @@ func (c *check) attr(i int, a Attr, devices bool) {
 	}
 }
 
+// must are the kinds of step that every plan has exactly once.
+var must = [...]kind{kMakeInit, kClone, kClose, kPrivate, kPivot, kSecurebits, kSetIDs, kBounding, kAmbient, kCaps, kNoNewPrivs, kExecInit, kSeccomp, kExec}
+
+// before are pairs: every step of the first kind comes before any of the second.
+var before = [...][2]kind{
+	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
+	{kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
+	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},
+	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock},
+}
+
 // order checks what must be there and what comes before what.
 func (c *check) order() {
-	n := len(c.plan.Steps) - 1
-	for _, kind := range []string{"CloneInto", "CloseInherited", "Private", "PivotRoot", "Securebits", "SetIDs", "DropBounding",
-		"ClearAmbient", "DropCaps", "NoNewPrivs", "ExecInit", "Seccomp", "Exec", "MakeInit"} {
-		if _, ok := c.first[kind]; !ok {
-			c.bad("it has no %s step", kind)
-		} else if c.first[kind] != c.last[kind] {
-			c.bad("it has more than one %s step", kind)
+	name := func(k kind) string { return fmt.Sprintf("%T", c.plan.Steps[c.first[k]].Do) }
+	for _, k := range must {
+		if c.first[k] < 0 {
+			c.bad("it lacks a step of kind %d", k)
+		} else if c.first[k] != c.last[k] {
+			c.bad("it has more than one step %s", name(k))
 		}
 	}
 	if c.err != nil {
 		return
 	}
-	if c.first["Exec"] != n || c.first["Seccomp"] != n-1 {
+	if n := len(c.plan.Steps) - 1; c.first[kExec] != n || c.first[kSeccomp] != n-1 {
 		c.bad("seccomp and then exec must be the last steps")
 	}
-	before := func(a, b string) {
-		if ia, ok := c.last[a]; ok {
-			if ib, ok := c.first[b]; ok && ia > ib {
-				c.bad("%s (step %d) must come before %s (step %d)", a, ia, b, ib)
-			}
+	for _, p := range before {
+		if c.last[p[0]] >= 0 && c.first[p[1]] >= 0 && c.last[p[0]] > c.first[p[1]] {
+			c.bad("%s (step %d) must come before %s (step %d)", name(p[0]), c.last[p[0]], name(p[1]), c.first[p[1]])
 		}
 	}
-	for _, pair := range [][2]string{
-		{"CloseInherited", "Private"}, {"Private", "PivotRoot"}, {"Wait", "SetIDs"}, {"Securebits", "SetIDs"},
-		{"NewMount", "PivotRoot"}, {"PivotRoot", "MoveMount"}, {"PivotRoot", "Landlock"}, {"MoveMount", "DropCaps"},
-		{"MountFS", "DropCaps"}, {"SetAttr", "DropCaps"}, {"DropBounding", "DropCaps"}, {"ClearAmbient", "DropCaps"},
-		{"SetIDs", "DropCaps"}, {"Hostname", "DropCaps"}, {"LoopbackUp", "DropCaps"}, {"Rlimit", "DropCaps"}, {"DropCaps", "Landlock"},
-		{"NoNewPrivs", "Landlock"}, {"NoNewPrivs", "ExecInit"}, {"Landlock", "ExecInit"}, {"OpenTerminal", "Landlock"},
-	} {
-		before(pair[0], pair[1])
+	if c.first[kWriteMap] >= 0 && c.first[kWait] < 0 {
+		c.bad("ids are mapped but the child does not wait for it")
 	}
-	if _, gated := c.first["WriteMap"]; gated {
-		if _, waits := c.first["Wait"]; !waits {
-			c.bad("ids are mapped but the child does not wait for it")
-		}
-	}
-	if _, grouped := c.first["CgroupAdd"]; grouped {
-		if _, waits := c.first["Wait"]; !waits {
-			c.bad("the child does not wait to be in its control group")
-		}
+	if c.first[kCgroupAdd] >= 0 && c.first[kWait] < 0 {
+		c.bad("the child does not wait to be in its control group")
 	}
 }

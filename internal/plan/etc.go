@@ -18,13 +18,12 @@ var EtcDirs = []string{
 	"/etc/pki/tls/certs", "/etc/ssl/certs", "/etc/static",
 }
 
-// EtcFiles are the files of the host's /etc that a sandbox gets a copy of: the
-// loader's cache, time zone, certificates, names of services, and what an
-// interactive shell reads.
+// EtcFiles are the files of the host's /etc that a sandbox gets: the loader's
+// cache, the time zone, certificates, the names of protocols. Start-up files of
+// shells are not among them: people keep proxies and tokens there.
 var EtcFiles = []string{
-	"/etc/bash.bashrc", "/etc/bashrc", "/etc/ld.so.cache", "/etc/localtime", "/etc/locale.conf", "/etc/lsb-release",
-	"/etc/os-release", "/etc/pki/tls/cert.pem", "/etc/profile", "/etc/protocols", "/etc/services", "/etc/ssl/cert.pem",
-	"/etc/ssl/openssl.cnf", "/etc/timezone",
+	"/etc/ld.so.cache", "/etc/localtime", "/etc/locale.conf", "/etc/lsb-release", "/etc/os-release",
+	"/etc/pki/tls/cert.pem", "/etc/protocols", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf",
 }
 
 // MaxCopy is the size in bytes up to which a file is copied; a larger one is

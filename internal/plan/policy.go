@@ -88,19 +88,26 @@ func probeable(s *spec.Sandbox) []string {
 	return out
 }
 
-// Paths are the host paths whose facts Build asks for: everyone's, and the
-// sources that the Spec names.
-func Paths(s *spec.Sandbox) (system, sources []string) {
+// Asks is what Build must know about the host for a Spec.
+type Asks struct {
+	System  []string // paths of everyone's
+	Sources []string // paths that the Spec names
+	Cgroup  bool     // control groups: asking costs a tenth of a start
+}
+
+// AsksOf says what Build must know about the host for s.
+func AsksOf(s *spec.Sandbox) Asks {
+	a := Asks{System: probeable(s), Cgroup: s.Limits.NeedsCgroup() || s.Userns == spec.UsernsHost}
 	if s.Context != nil {
-		sources = append(sources, s.Context.Source)
+		a.Sources = append(a.Sources, s.Context.Source)
 	}
 	if s.Workspace != nil {
-		sources = append(sources, s.Workspace.Source)
+		a.Sources = append(a.Sources, s.Workspace.Source)
 	}
 	for _, v := range s.Volumes {
-		sources = append(sources, v.Source)
+		a.Sources = append(a.Sources, v.Source)
 	}
-	return probeable(s), sources
+	return a
 }
 
 // Exec is the plan's last step.

@@ -1,0 +1,145 @@
+// Command bench measures Nucleus beside its peers, on the machine it runs on.
+//
+// Every row of its table is measured in rounds: one run of each program, then
+// the next round, so that a machine that becomes slow is slow for all. It prints
+// medians and ratios as Markdown, for docs/PROMISES.md. It installs nothing; a
+// peer that is not there is a row that says so.
+//
+//	go run ./internal/bench [-n 300] [-nucleus bin/nucleus]
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+)
+
+func main() {
+	n := flag.Int("n", 300, "rounds")
+	bin := flag.String("nucleus", "bin/nucleus", "the program to measure")
+	heap := flag.Int("heap", 0, "internal: run the API rows with this heap in MiB and print them")
+	flag.Parse()
+	if *heap > 0 {
+		heapRow(*heap, *n)
+		return
+	}
+	path, err := filepath.Abs(*bin)
+	if err == nil {
+		err = run(path, *n)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// row is one thing that is measured.
+type row struct {
+	name    string
+	command string // how a person repeats it
+	run     func() error
+	skip    string // why it cannot be measured here
+	times   []time.Duration
+}
+
+func run(bin string, n int) error {
+	dir, err := os.MkdirTemp("", "nucleus-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Printf("%s, %d processors, user id %d, %d rounds; milliseconds, start to exit, median\n\n", kernel(), runtime.NumCPU(), os.Getuid(), n)
+	tables := []struct {
+		title string
+		base  int // row that ratios are to
+		rows  func(dir, bin string) ([]*row, error)
+	}{
+		{"From the shell: `/bin/true` in a sandbox", 1, shellRows},
+		{"Starting the program", 0, versionRows},
+		{"In one process, through the Go API: `/bin/true`", 0, apiRows},
+	}
+	for _, t := range tables {
+		rows, err := t.rows(dir, bin)
+		if err != nil {
+			return err
+		}
+		if err := measure(rows, n); err != nil {
+			return err
+		}
+		printTable(t.title, rows, t.base)
+	}
+	if err := heapTable(n); err != nil {
+		return err
+	}
+	return rateTable(dir, bin)
+}
+
+// measure runs the rows in rounds.
+func measure(rows []*row, n int) error {
+	const warm = 5
+	for i := range n + warm {
+		for _, r := range rows {
+			if r.skip != "" {
+				continue
+			}
+			if r.slow() && i%10 != 0 {
+				continue
+			}
+			t0 := time.Now()
+			if err := r.run(); err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			if i >= warm {
+				r.times = append(r.times, time.Since(t0))
+			}
+		}
+		if i%50 == 0 {
+			fmt.Fprintf(os.Stderr, "\r%d of %d rounds ", i, n)
+		}
+	}
+	fmt.Fprint(os.Stderr, "\r                      \r")
+	return nil
+}
+
+// slow reports whether a row takes so long that a tenth of the rounds must do.
+func (r *row) slow() bool { return len(r.times) > 3 && r.median() > 12*time.Millisecond }
+
+func (r *row) median() time.Duration { return r.quantile(0.5) }
+
+func (r *row) quantile(q float64) time.Duration {
+	s := slices.Sorted(slices.Values(r.times))
+	if len(s) == 0 {
+		return 0
+	}
+	return s[int(float64(len(s)-1)*q)]
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseconds())/1000) }
+
+func printTable(title string, rows []*row, base int) {
+	fmt.Printf("### %s\n\n| what | median | fastest tenth | ratio | command |\n|---|---|---|---|---|\n", title)
+	for _, r := range rows {
+		if r.skip != "" {
+			fmt.Printf("| %s | not measured: %s | | | %s |\n", r.name, r.skip, r.command)
+			continue
+		}
+		ratio := "-"
+		if b := rows[base].median(); b > 0 {
+			ratio = fmt.Sprintf("%.2f", float64(r.median())/float64(b))
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s |\n", r.name, ms(r.median()), ms(r.quantile(0.1)), ratio, r.command)
+	}
+	fmt.Println()
+}
+
+func kernel() string {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "Linux"
+	}
+	return "Linux " + string(b[:len(b)-1])
+}
