@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -136,10 +137,32 @@ func probeCgroupV2() error {
 				break
 			}
 		}
-		// The last word is the most telling: the root of what we can see.
-		return tried[len(tried)-1]
+		scope := tryScope(h.mount)
+		if scope == nil {
+			return nil
+		}
+		// The last place is the most telling: the root of what we can see.
+		return fmt.Errorf("%w; from the service manager: %w", tried[len(tried)-1], scope)
 	}
 	return errors.New("no v2 hierarchy is mounted")
+}
+
+// tryScope asks the service manager for a group of our own: after a login, the
+// groups above belong to root, and this is the way for others.
+func tryScope(mount string) error {
+	if err := haveSystemd(); err != nil {
+		return err
+	}
+	const script = `grep -qw memory "$0$(cut -d: -f3- /proc/self/cgroup)/cgroup.controllers" && mkdir "$0$(cut -d: -f3- /proc/self/cgroup)/probe"`
+	arg := []string{"--scope", "--quiet", "--collect", "--property=Delegate=yes", "sh", "-ec", script, mount}
+	if os.Geteuid() != 0 {
+		arg = append([]string{"--user"}, arg...)
+	}
+	out, err := exec.Command("systemd-run", arg...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemd-run: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // tryCgroupV2 makes and removes a group below dir. It switches controllers on

@@ -37,8 +37,9 @@ const (
 	Userns Feature = "userns"
 	// CgroupV1 is a v1 hierarchy with the pids controller where a group can be made.
 	CgroupV1 Feature = "cgroupv1"
-	// CgroupV2 is a place on the v2 hierarchy, at our group or above it, where a
-	// group with the pids and memory controllers can be made.
+	// CgroupV2 is a place on the v2 hierarchy where a group with the pids and memory
+	// controllers can be made: at our group or above it, or in a scope that the
+	// service manager hands over.
 	CgroupV2 Feature = "cgroupv2"
 	// Cgroup is CgroupV1 or CgroupV2.
 	Cgroup Feature = "cgroup"
@@ -67,6 +68,7 @@ const requireEnv = "NUCLEUS_TEST_REQUIRE"
 var (
 	haveCgroupV1 = sync.OnceValue(probeCgroupV1)
 	haveCgroupV2 = sync.OnceValue(probeCgroupV2)
+	haveSystemd  = sync.OnceValue(probeSystemd)
 )
 
 // probes holds one remembered attempt per feature.
@@ -77,7 +79,7 @@ var probes = map[Feature]func() error{
 	CgroupV1:      haveCgroupV1,
 	CgroupV2:      haveCgroupV2,
 	Cgroup:        sync.OnceValue(probeCgroup),
-	Systemd:       sync.OnceValue(probeSystemd),
+	Systemd:       haveSystemd,
 	Landlock:      sync.OnceValue(probeLandlock),
 	Subids:        sync.OnceValue(probeSubids),
 	KernelOverlay: sync.OnceValue(probeOverlay),

@@ -87,8 +87,8 @@ func checks(ctx context.Context, all *report) {
 	}{
 		{"gofmt", func() error { return checkFormat(ctx) }},
 		{"go vet", func() error { return goCommand(ctx, nil, "vet", "./...") }},
-		{"go build", func() error { return goCommand(ctx, nil, "build", "./...") }},
-		{"go build, arm64", func() error { return goCommand(ctx, arm, "build", "./...") }},
+		{"go build", func() error { return goCommand(ctx, nil, "build", "-buildvcs=false", "./...") }},
+		{"go build, arm64", func() error { return goCommand(ctx, arm, "build", "-buildvcs=false", "./...") }},
 		{"go vet, arm64", func() error { return goCommand(ctx, arm, "vet", "./...") }},
 	} {
 		began := time.Now()
@@ -141,7 +141,7 @@ func buildPrograms(ctx context.Context, st stage, all *report) error {
 	}
 	for _, pkg := range mains {
 		out := st.path("bin", filepath.Base(pkg))
-		if err := goCommand(ctx, nil, "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg); err != nil {
+		if err := goCommand(ctx, nil, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, pkg); err != nil {
 			if pkg == mains[0] {
 				return err
 			}

@@ -17,7 +17,8 @@ import (
 )
 
 // result is what one package did in one environment. It travels as one line of
-// JSON; a line with Done ends the stream, so that a cut one is noticed.
+// JSON. A line with Begun starts the stream of an environment, one with Done ends
+// it, so that one that never starts or is cut is noticed.
 type result struct {
 	Env, Pkg string
 	Exit     int
@@ -25,6 +26,7 @@ type result struct {
 	Seconds  float64
 	TimedOut bool
 	Leaks    []string
+	Begun    bool
 	Done     bool
 }
 
@@ -47,6 +49,9 @@ func execute(ctx context.Context, st stage, env string, w io.Writer) error {
 	}
 	defer r.stop()
 	out := json.NewEncoder(w)
+	if err := out.Encode(result{Env: env, Begun: true}); err != nil {
+		return err
+	}
 	for _, t := range m.Tests {
 		res, err := r.runTest(ctx, st, m, t)
 		if err != nil {

@@ -18,6 +18,8 @@ const (
 	guestSlow = 20
 	// guestLimit ends a machine that does not end itself.
 	guestLimit = 25 * time.Minute
+	// bootLimit ends one that does not come so far as to run a test.
+	bootLimit = 5 * time.Minute
 	// acceleration is the variable that permits qemu to use /dev/kvm. It is not
 	// used unasked: a machine that offers it does not always let a guest run.
 	acceleration = "NUCLEUS_TEST_KVM"
@@ -90,7 +92,14 @@ func boot(ctx context.Context, arg []string, all *report) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	readErr := readResults(stdout, []string{"guest-root", "guest-user"}, all)
+	watchdog := time.AfterFunc(bootLimit, cancel)
+	defer watchdog.Stop()
+	began := time.Now()
+	readErr := readResults(stdout, []string{"guest-root", "guest-user"}, all, func() {
+		if watchdog.Stop() {
+			progress("guest: up after %.0fs", time.Since(began).Seconds())
+		}
+	})
 	if readErr != nil {
 		cancel()
 	}

@@ -71,7 +71,7 @@ func runHere(ctx context.Context, st stage, env, work string, as *sandboxtest.Ac
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	readErr := readResults(stdout, []string{env}, all)
+	readErr := readResults(stdout, []string{env}, all, func() {})
 	return errors.Join(readErr, cmd.Wait())
 }
 
@@ -89,9 +89,10 @@ func userEnv(as sandboxtest.Account, tmp, run string) []string {
 	return env
 }
 
-// readResults reads one stream of results for each name in envs. A stream that
-// ends before it says so, or lines that are no result, are errors.
-func readResults(r io.Reader, envs []string, all *report) error {
+// readResults reads one stream of results for each name in envs, and calls begun
+// at the start of each. A stream that ends before it says so, or lines that are
+// no result, are errors.
+func readResults(r io.Reader, envs []string, all *report, begun func()) error {
 	done := map[string]bool{}
 	in := bufio.NewReader(r)
 	for {
@@ -101,11 +102,14 @@ func readResults(r io.Reader, envs []string, all *report) error {
 			if err := json.Unmarshal(line, &res); err != nil {
 				return fmt.Errorf("no result: %s", strconv.Quote(string(line)))
 			}
-			if res.Done {
+			switch {
+			case res.Begun:
+				begun()
+			case res.Done:
 				done[res.Env] = true
-				continue
+			default:
+				all.add(res)
 			}
-			all.add(res)
 		}
 		if errors.Is(err, io.EOF) {
 			break
