@@ -170,17 +170,14 @@ func (c *Cmd) Start() error {
 		c.io.closeAll()
 		return stepError(p, err)
 	}
-	return c.supervise(p, box)
+	c.supervise(p, box)
+	return nil
 }
 
 // supervise takes over a sandbox that runs.
-func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) error {
+func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
 	pid, workload, console, group := box.Pid, box.WorkloadPid, box.Console, box.Group
-	sup, err := supervise.New(box)
-	if err != nil {
-		return err
-	}
-	c.Process = &Process{pid: pid, workload: workload, sup: sup, plan: p, idBase: box.IDBase, group: group}
+	c.Process = &Process{pid: pid, workload: workload, sup: supervise.New(box), plan: p, idBase: box.IDBase, group: group}
 	if console >= 0 {
 		c.Process.console = console.File("console")
 		c.io.terminal(c.Process.console, c.Stdin, c.Stdout)
@@ -188,7 +185,6 @@ func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) error {
 	c.done = c.io.copy()
 	c.watch()
 	c.log(p)
-	return nil
 }
 
 // watch kills the sandbox when its time is over.

@@ -59,21 +59,19 @@ type Request struct {
 // Sandbox is a running sandbox. Its owner calls Close when its process has been
 // waited for.
 type Sandbox struct {
-	Pid         int       // of process 1, in our process namespace
-	PidFD       kernel.FD // of process 1
-	Status      kernel.FD // the parent's end of the protocol
-	Console     kernel.FD // the supervisor's end of the terminal, or None
-	WorkloadPid int       // in the sandbox's process namespace
-	IDBase      uint32    // first host id of the reserved range, 0 without one
+	Pid         int              // of process 1, in our process namespace
+	PidFD       kernel.FD        // of process 1
+	Status      *kernel.Waitable // the parent's end of the protocol
+	Console     kernel.FD        // the supervisor's end of the terminal, or None
+	WorkloadPid int              // in the sandbox's process namespace
+	IDBase      uint32           // first host id of the reserved range, 0 without one
 	Group       *cgroup.Group
 	undo        undoStack
 }
 
 // Close undoes the host steps. The sandbox's process must have been waited for.
 func (s *Sandbox) Close() error {
-	err := s.Status.Close()
-	s.Status = kernel.None
-	return errors.Join(err, s.PidFD.Close(), s.undo.run())
+	return errors.Join(s.Status.Close(), s.PidFD.Close(), s.undo.run())
 }
 
 // undoStack holds what must be undone, the last first.
@@ -108,7 +106,7 @@ type run struct {
 // been executed.
 func Start(req Request) (*Sandbox, error) {
 	r := &run{req: req, child: kernel.None, init: kernel.None, trees: map[plan.FD]kernel.FD{}, idmaps: map[[4]uint32]kernel.FD{},
-		box: &Sandbox{PidFD: kernel.None, Status: kernel.None, Console: kernel.None}}
+		box: &Sandbox{PidFD: kernel.None, Console: kernel.None}}
 	err := r.start()
 	if e := r.held.run(); err == nil {
 		err = e
@@ -120,11 +118,15 @@ func Start(req Request) (*Sandbox, error) {
 }
 
 func (r *run) start() error {
-	var err error
-	if r.box.Status, r.child, err = kernel.SocketPair(); err != nil {
+	ours, theirs, err := kernel.SocketPair()
+	if err != nil {
 		return fmt.Errorf("make the status socket: %w", err)
 	}
+	r.child = theirs
 	r.held.push(func() error { return r.child.Close() })
+	if r.box.Status, err = kernel.NewWaitable(ours, "status"); err != nil {
+		return fmt.Errorf("make the status socket: %w", err)
+	}
 	if err := r.high(&r.child); err != nil {
 		return err
 	}
@@ -348,7 +350,7 @@ func (r *run) settle() error {
 		}
 	}
 	if gated {
-		if err := kernel.Send(r.box.Status, []byte{1}); err != nil {
+		if err := r.box.Status.Send([]byte{1}); err != nil {
 			return r.gone(fmt.Errorf("open the gate: %w", err))
 		}
 	}
@@ -363,7 +365,7 @@ func (r *run) settle() error {
 // gone prefers what a dead child said to what its death made fail here.
 func (r *run) gone(err error) error {
 	var b [8]byte
-	if n, _, e := kernel.Receive(r.box.Status, b[:], false); e == nil && n == len(b) {
+	if n, _, e := r.box.Status.Receive(b[:], false); e == nil && n == len(b) {
 		if kind, value := Decode(b[:]); kind >= 0 {
 			return r.stepReport(kind, value)
 		}
@@ -378,7 +380,7 @@ func Decode(b []byte) (kind, value int) {
 
 func (r *run) message() (done bool, err error) {
 	var b [8]byte
-	n, fd, err := kernel.Receive(r.box.Status, b[:], true)
+	n, fd, err := r.box.Status.Receive(b[:], true)
 	if err != nil {
 		return false, fmt.Errorf("read the status socket: %w", err)
 	}
@@ -413,7 +415,7 @@ func (r *run) kill() error {
 	if err := kernel.SignalPid(r.box.PidFD, int(syscall.SIGKILL)); err != nil && !kernel.IsErrno(err, kernel.ESRCH) {
 		return err
 	}
-	_, _, err := kernel.WaitPid(r.box.PidFD, r.box.Pid)
+	_, _, err := kernel.Reap(r.box.Pid)
 	return err
 }
 

@@ -176,10 +176,11 @@ func (r *run) idmap(a plan.HostTree) (userns kernel.FD, err error) {
 			kernel.WriteFile(proc+"uid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromUID, r.box.IDBase+a.ToUID)),
 			kernel.WriteFile(proc+"gid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromGID, r.box.IDBase+a.ToGID)))
 	}
+	// Its only step ends when the other end of the socket is gone.
 	pidfd := kernel.FD(p.PidFD)
-	kill := kernel.SignalPid(pidfd, int(syscall.SIGKILL))
-	_, _, wait := kernel.WaitPid(pidfd, p.Pid)
-	err = errors.Join(err, kill, wait, pidfd.Close(), ours.Close(), theirs.Close(), arena.Free())
+	err = errors.Join(err, ours.Close(), theirs.Close(), pidfd.Close())
+	_, _, rerr := kernel.Reap(p.Pid)
+	err = errors.Join(err, rerr, arena.Free())
 	if err != nil {
 		return kernel.None, errors.Join(err, userns.Close())
 	}

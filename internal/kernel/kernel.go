@@ -48,47 +48,6 @@ func SocketPair() (parent, child FD, err error) {
 	return FD(p[0]), FD(p[1]), nil
 }
 
-// Receive reads one message of at most len(b) bytes and at most one descriptor
-// that came with it (else None). n is 0 when the other end is closed.
-func Receive(f FD, b []byte, wait bool) (n int, passed FD, err error) {
-	passed = None
-	oob := make([]byte, unix.CmsgSpace(4))
-	flags := unix.MSG_CMSG_CLOEXEC
-	if !wait {
-		flags |= unix.MSG_DONTWAIT
-	}
-	var oobn int
-	err = retry(func() (e error) {
-		n, oobn, _, _, e = unix.Recvmsg(int(f), b, oob, flags)
-		return e
-	})
-	if err != nil {
-		return 0, None, err
-	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil {
-		return n, None, err
-	}
-	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			return n, passed, err
-		}
-		for _, fd := range fds {
-			passed = FD(fd)
-		}
-	}
-	return n, passed, nil
-}
-
-// Send writes one message.
-func Send(f FD, b []byte) error {
-	return retry(func() error { return unix.Sendto(int(f), b, unix.MSG_NOSIGNAL, nil) })
-}
-
-// SetNonblock makes reads and writes of a descriptor return EAGAIN rather than wait.
-func SetNonblock(f FD) error { return unix.SetNonblock(int(f), true) }
-
 // DupAbove returns a duplicate of fd numbered min or more.
 func DupAbove(fd, min int) (FD, error) {
 	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, min)
@@ -181,21 +140,6 @@ func SetMountAttr(tree FD, set uint64, userns FD) error {
 	return unix.MountSetattr(int(tree), "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
 }
 
-// SignalPid sends a signal to the process of a pidfd (5.1).
-func SignalPid(pidfd FD, sig int) error {
-	return unix.PidfdSendSignal(int(pidfd), unix.Signal(sig), nil, 0)
-}
-
-// WaitPid waits for the process of a pidfd and reaps it (5.4). Status is as of
-// wait4; the usage is the process's and its reaped children's.
-func WaitPid(pidfd FD, pid int) (status unix.WaitStatus, usage unix.Rusage, err error) {
-	err = retry(func() error {
-		_, e := unix.Wait4(pid, &status, 0, &usage)
-		return e
-	})
-	return status, usage, err
-}
-
 // LockByte takes an exclusive lock on one byte of a file, for as long as the
 // open file lives (open file description locks, 3.15). It does not wait:
 // EAGAIN means that another holds it.
@@ -285,6 +229,8 @@ const (
 	EPERM  = unix.EPERM
 	EACCES = unix.EACCES
 	ENOENT = unix.ENOENT
+
+	ECONNRESET = unix.ECONNRESET
 )
 
 // SetWindowSize sets a terminal's size.

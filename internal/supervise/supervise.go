@@ -7,7 +7,6 @@ package supervise
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -31,22 +30,14 @@ type Result struct {
 
 // Supervisor follows one sandbox.
 type Supervisor struct {
-	box    *enter.Sandbox
-	status *os.File
+	box *enter.Sandbox
 
 	mu    sync.Mutex
 	ended bool // process 1 has been reaped: its pid may be another's
 }
 
 // New takes over the sandbox: the supervisor closes it when it has ended.
-func New(box *enter.Sandbox) (*Supervisor, error) {
-	if err := kernel.SetNonblock(box.Status); err != nil {
-		return nil, fmt.Errorf("status socket: %w", err)
-	}
-	s := &Supervisor{box: box, status: box.Status.File("status")}
-	box.Status = kernel.None
-	return s, nil
-}
+func New(box *enter.Sandbox) *Supervisor { return &Supervisor{box: box} }
 
 // Signal sends a signal to process 1, which passes it on to the workload;
 // SIGKILL ends the whole sandbox at once. It never reaches another process: the
@@ -72,19 +63,24 @@ func (s *Supervisor) Alive(f func(pid int) error) error {
 
 // Wait waits until the sandbox has ended with all its processes, and cleans up
 // after it. It is called once.
+//
+// While the workload runs only this goroutine waits, no thread; when process 1
+// has said how the workload ended, it is about to end itself.
 func (s *Supervisor) Wait() (Result, error) {
 	var r Result
-	ended, err := s.follow(&r)
+	last, err := s.lastWords()
 	if err != nil {
 		err = errors.Join(err, s.Signal(syscall.SIGKILL))
 	}
-	status, usage, werr := kernel.WaitPid(s.box.PidFD, s.box.Pid)
+	status, usage, werr := kernel.Reap(s.box.Pid)
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
 	r.Ended = time.Now()
-	if !ended {
-		r.Killed, r.Status = true, syscall.WaitStatus(status)
+	if last != nil {
+		r.Status = *last
+	} else {
+		r.Status, r.Killed = syscall.WaitStatus(status), true
 	}
 	r.User = time.Duration(usage.Utime.Nano())
 	r.System = time.Duration(usage.Stime.Nano())
@@ -96,26 +92,24 @@ func (s *Supervisor) Wait() (Result, error) {
 		}
 		r.OOMKills = n
 	}
-	return r, errors.Join(err, werr, s.status.Close(), s.box.Close())
+	return r, errors.Join(err, werr, s.box.Close())
 }
 
-// follow reads process 1's messages until it says how the workload ended, or is gone.
-func (s *Supervisor) follow(r *Result) (ended bool, err error) {
+// lastWords waits for the workload's status as process 1 gives it. It is nil if
+// process 1 was killed before it could.
+func (s *Supervisor) lastWords() (*syscall.WaitStatus, error) {
 	var b [8]byte
 	for {
-		n, err := s.status.Read(b[:])
-		if errors.Is(err, io.EOF) || err == nil && n == 0 {
-			return ended, nil
-		}
-		if errors.Is(err, syscall.ECONNRESET) { // it ended with something of ours unread
-			return ended, nil
+		n, _, err := s.box.Status.Receive(b[:], true)
+		if kernel.IsErrno(err, kernel.ECONNRESET) || err == nil && n == 0 {
+			return nil, nil
 		}
 		if err != nil {
-			return ended, fmt.Errorf("read the status socket: %w", err)
+			return nil, fmt.Errorf("read the status socket: %w", err)
 		}
 		if kind, value := enter.Decode(b[:]); n == len(b) && kind == pid1.Ended {
-			r.Status = syscall.WaitStatus(value)
-			return true, nil
+			w := syscall.WaitStatus(value)
+			return &w, nil
 		}
 	}
 }
