@@ -11,6 +11,7 @@ import (
 
 // stdio is the plumbing between a Cmd's streams and descriptors.
 type stdio struct {
+	null   *os.File       // also in child
 	child  []*os.File     // ends that the child gets; closed once it runs
 	parent []*os.File     // ends that we keep; closed after copying
 	copies []func() error // one goroutine each
@@ -74,7 +75,7 @@ func (c *Cmd) input() (*os.File, error) {
 		return f, nil
 	}
 	if c.Stdin == nil || c.Sandbox.Terminal {
-		return c.null(os.O_RDONLY)
+		return c.null()
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -98,7 +99,7 @@ func (c *Cmd) output(to io.Writer) (*os.File, error) {
 		return f, nil
 	}
 	if to == nil || c.Sandbox.Terminal {
-		return c.null(os.O_WRONLY)
+		return c.null()
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -113,9 +114,14 @@ func (c *Cmd) output(to io.Writer) (*os.File, error) {
 	return w, nil
 }
 
-func (c *Cmd) null(flag int) (*os.File, error) {
-	f, err := os.OpenFile(os.DevNull, flag, 0)
+// null is /dev/null, opened once.
+func (c *Cmd) null() (*os.File, error) {
+	if c.io.null != nil {
+		return c.io.null, nil
+	}
+	f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err == nil {
+		c.io.null = f
 		c.io.child = append(c.io.child, f)
 	}
 	return f, err
@@ -123,6 +129,7 @@ func (c *Cmd) null(flag int) (*os.File, error) {
 
 // terminal copies between the terminal and the Cmd's streams.
 func (s *stdio) terminal(console *os.File, in io.Reader, out io.Writer) {
+	s.parent = append(s.parent, console)
 	if out != nil {
 		s.copies = append(s.copies, func() error {
 			_, err := io.Copy(out, console)
@@ -170,7 +177,7 @@ func (s *stdio) wait(done chan error, delay time.Duration) error {
 			return errors.Join(append(errs, ErrWaitDelay)...)
 		}
 	}
-	s.parent = nil
+	s.closeAll() // what the copies did not close: a terminal
 	return errors.Join(errs...)
 }
 
