@@ -25,7 +25,8 @@ const allowedState = "/run/nucleus/ids"
 // cgroup or its state file, gives it away instead.
 const runEnv = "NUCLEUS_TEST_RUN"
 
-// settleTime is how long something may take to disappear after the tests.
+// settleTime is how long something may take to disappear after the tests. A slow
+// machine gets a little more, not its full share: it is mostly waiting.
 const settleTime = 2 * time.Second
 
 // Main runs the tests and exits. It fails a run that leaves anything behind:
@@ -78,7 +79,7 @@ type Snapshot map[string]string
 // Leaks returns, in words and in order, what exists now and did not in s. What
 // goes away within two seconds is not a leak: a process that has been killed
 // takes a moment to go, and other programs come and go on the same machine.
-func (s Snapshot) Leaks() []string { return s.leaksAfter(settleTime * Slow()) }
+func (s Snapshot) Leaks() []string { return s.leaksAfter(settleTime * min(Slow(), 4)) }
 
 func (s Snapshot) leaksAfter(settle time.Duration) []string {
 	var left Snapshot

@@ -62,7 +62,7 @@ func build(ctx context.Context, st stage, c config, all *report) error {
 	}
 	m := manifest{Run: c.run, Timeout: c.timeout}
 	for _, pkg := range pkgs {
-		name := "tests/" + strings.ReplaceAll(pkg, "/", "_") + ".test"
+		name := "tests/" + binaryName(pkg)
 		began := time.Now()
 		if err := goCommand(ctx, nil, "test", "-c", "-o", st.path(name), "./"+pkg); err != nil {
 			all.add(result{Env: "build", Pkg: pkg, Exit: 1, Output: err.Error()})
@@ -178,6 +178,14 @@ func listTests(ctx context.Context, patterns []string) ([]string, error) {
 	}
 	slices.Sort(pkgs)
 	return pkgs, nil
+}
+
+// binaryName is one file name per package; the root of the module has no name.
+func binaryName(pkg string) string {
+	if pkg == "." {
+		return "root.test"
+	}
+	return strings.ReplaceAll(pkg, "/", "_") + ".test"
 }
 
 // goCommand runs the go command; the error has its output.
