@@ -61,7 +61,7 @@ var may = map[string][]string{
 var thirdParty = map[string][]string{
 	"golang.org/x/sys":                  {"internal/kernel"},
 	"github.com/opencontainers/cgroups": {"internal/cgroup"},
-	"github.com/spf13/cobra":            {"internal/cli"},
+	"golang.org/x/term":                 {"internal/cli"},
 }
 
 // pure are the packages that can be computed anywhere, for any machine: they
