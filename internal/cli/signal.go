@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/nucleus-container/nucleus"
+)
+
+// forwarded are the signals that are for the program and not for nucleus.
+var forwarded = [...]syscall.Signal{
+	syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+	syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGTSTP,
+}
+
+// signals holds what arrived, from before the sandbox exists so that nothing is lost.
+type signals chan os.Signal
+
+// catchSignals begins to collect. A signal that our parent had us ignore, as
+// nohup(1) does, stays ignored.
+func catchSignals() signals {
+	c := make(signals, 32)
+	for _, s := range forwarded {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
+	return c
+}
+
+// forward passes signals on for as long as this process lives. A stop or a
+// continuation is ours as well: the shell that waits for us must see it.
+func (c signals) forward(p *nucleus.Process, tty *terminal) {
+	for s := range c {
+		sig := s.(syscall.Signal)
+		if sig == syscall.SIGCONT {
+			tty.raw()
+		}
+		if sig == syscall.SIGWINCH || sig == syscall.SIGCONT {
+			tty.resize(p)
+		}
+		_ = p.Signal(sig) // the only failure is that it has ended, which Wait tells
+		if sig == syscall.SIGTSTP {
+			tty.restore()
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // oneself may always be stopped
+		}
+	}
+}
