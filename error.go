@@ -110,20 +110,25 @@ func stepError(p *Plan, err error) error {
 
 // cause is what remains of a step's error when the step itself has been named.
 func cause(err error, step *enter.StepError) error {
-	if err == error(step) {
-		return step.Err
-	}
-	var joined interface{ Unwrap() []error }
-	if !errors.As(err, &joined) {
-		return step.Err
-	}
 	errs := []error{step.Err}
-	for _, e := range joined.Unwrap() {
+	for _, e := range leaves(err) {
 		if e != error(step) {
 			errs = append(errs, fmt.Errorf("and cleaning up: %w", e))
 		}
 	}
-	return errors.Join(errs...)
+	return join(errs)
+}
+
+// leaves takes joined errors apart, and those that are joined from joined ones.
+func leaves(err error) (out []error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	for _, e := range joined.Unwrap() {
+		out = append(out, leaves(e)...)
+	}
+	return out
 }
 
 // planError turns what Build found into words.
