@@ -36,9 +36,9 @@
 //  4. The caller's signals are blocked over the clone and stay blocked in the
 //     child; CLONE_CLEAR_SIGHAND drops Go's handlers. No Go signal handler can
 //     run there. (The child's program unblocks them when it is ready.)
-//  5. The thread that clones is locked, and its thread-local storage, which the
-//     child reads once (the assembler's ABI wrapper loads g from it) and never
-//     uses, stays mapped: Go never unmaps its heap.
+//  5. The assembly calls run by its address and not by its name. A call by name
+//     goes through a wrapper of the compiler's, which a -race build instruments
+//     although run is marked norace.
 //
 // Two facts of the shared memory are the caller's duty. "Dumpable" belongs to
 // the address space: a child that changes its user id clears it for us, and the
@@ -91,9 +91,17 @@ const (
 	cloneIntoCgroup   = 0x2_0000_0000
 )
 
-// clone3Run issues clone3. The parent returns; the child calls run on the stack
-// named in args and never returns.
-func clone3Run(args *cloneArgs, size uintptr, ops unsafe.Pointer, n, errfd uintptr) (pid, errno uintptr)
+// clone3Run issues clone3. The parent returns; the child calls entry, which is
+// run's address, on the stack named in args and never returns.
+func clone3Run(args *cloneArgs, size, entry uintptr, ops unsafe.Pointer, n, errfd uintptr) (pid, errno uintptr)
+
+// work is what run is given. The array keeps it out of registers in both of
+// Go's calling conventions, so that the assembly needs to know neither.
+type work struct {
+	ops      unsafe.Pointer
+	n, errfd uintptr
+	_        [2]uintptr
+}
 
 // run executes n operations and never returns: the last one executes a program,
 // or something failed. It may call only RawSyscall6.
@@ -101,12 +109,12 @@ func clone3Run(args *cloneArgs, size uintptr, ops unsafe.Pointer, n, errfd uintp
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func run(ops unsafe.Pointer, n, errfd uintptr) {
+func run(w work) {
 	var rep Report
-	for i := uintptr(0); i < n; i++ {
+	for i := uintptr(0); i < w.n; i++ {
 		// SAFETY: ops points to n operations in a read-only mapping that the
 		// parent keeps until this process has left its memory.
-		o := (*Op)(unsafe.Add(ops, i*opSize))
+		o := (*Op)(unsafe.Add(w.ops, i*opSize))
 		v, _, e := syscall.RawSyscall6(o.Nr, o.Arg[0], o.Arg[1], o.Arg[2], o.Arg[3], o.Arg[4], o.Arg[5])
 		if e == 0 && o.Want != 0 && v != o.Want {
 			e = syscall.EPIPE
@@ -114,7 +122,7 @@ func run(ops unsafe.Pointer, n, errfd uintptr) {
 		if e != 0 && uintptr(e) != o.Allow {
 			rep.Index, rep.Errno = int32(i), int32(e)
 			// SAFETY: rep is on this process's own stack.
-			syscall.RawSyscall6(syscall.SYS_WRITE, errfd, uintptr(unsafe.Pointer(&rep)), unsafe.Sizeof(rep), 0, 0, 0)
+			syscall.RawSyscall6(syscall.SYS_WRITE, w.errfd, uintptr(unsafe.Pointer(&rep)), unsafe.Sizeof(rep), 0, 0, 0)
 			break
 		}
 	}
@@ -147,12 +155,15 @@ func Start(a *Arena, flags uint64, errfd, cgroup int) (Process, syscall.Errno) {
 		args.flags |= cloneIntoCgroup
 		args.cgroup = uint64(cgroup)
 	}
+	// SAFETY: a function value points to a word that is the function's address.
+	entry := run
+	pc := **(**uintptr)(unsafe.Pointer(&entry))
 	all, old := ^uintptr(0), uintptr(0)
 	// SAFETY: all and old live on this stack over the calls; the kernel copies them.
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
 	// SAFETY: args and pidfd live on this goroutine's stack, which cannot move
 	// during the call; ops point into the arena's mapping.
-	pid, e := clone3Run(args, unsafe.Sizeof(*args), a.ops(), uintptr(a.n), uintptr(errfd))
+	pid, e := clone3Run(args, unsafe.Sizeof(*args), pc, a.ops(), uintptr(a.n), uintptr(errfd))
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	if e != 0 {
 		return Process{PidFD: -1}, syscall.Errno(e)

@@ -52,6 +52,9 @@ const (
 	Subids Feature = "subids"
 	// KernelOverlay is overlayfs that can be mounted in a user namespace.
 	KernelOverlay Feature = "overlay"
+	// Toolchain is a Go that can build the package that the test is in: the
+	// suite also runs compiled tests where there are no sources and no compiler.
+	Toolchain Feature = "toolchain"
 	// Long is a run without -short.
 	Long Feature = "long"
 )
@@ -83,6 +86,7 @@ var probes = map[Feature]func() error{
 	Landlock:      sync.OnceValue(probeLandlock),
 	Subids:        sync.OnceValue(probeSubids),
 	KernelOverlay: sync.OnceValue(probeOverlay),
+	Toolchain:     sync.OnceValue(probeToolchain),
 	Long:          probeLong,
 }
 

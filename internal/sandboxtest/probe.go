@@ -97,6 +97,17 @@ func probeProgram(name string) error {
 	return nil
 }
 
+func probeToolchain() error {
+	out, err := exec.Command("go", "list", "-deps", ".").CombinedOutput()
+	if errors.Is(err, exec.ErrNotFound) {
+		return errors.New("no go in PATH")
+	}
+	if err != nil {
+		return fmt.Errorf("go list: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
 func probeLong() error {
 	if testing.Short() {
 		return errors.New("-short")
