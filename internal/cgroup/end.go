@@ -81,6 +81,7 @@ func (g *Group) Remove() error {
 		}
 	}
 	g.close()
+	errs = append(errs, g.scope.end())
 	return errors.Join(errs...)
 }
 

@@ -38,11 +38,14 @@ func (g *Group) Enter() (leave func() error, err error) {
 }
 
 // Add puts a process into the group. It is for a process that could not be born
-// there: one that joins a running sandbox, and the first one of a systemd scope,
-// for which Add also makes the scope and does the writes that wait for it. It is
-// slow: see Enter.
+// there: one that joins a sandbox whose group is a systemd scope, and the first
+// one of such a scope, for which Add also makes the scope and does the writes
+// that wait for it. It is slow: see Enter.
 func (g *Group) Add(pid int) error {
-	if g.scope != nil && !g.scope.made {
+	if g.scope != nil {
+		if g.scope.made {
+			return g.scope.attach(pid)
+		}
 		return g.makeScope(pid)
 	}
 	for _, p := range g.parts {

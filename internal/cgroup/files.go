@@ -15,6 +15,9 @@ import (
 // Write writes one control file. In a scope that does not exist yet, the write
 // happens in Add, before the process is let into the group.
 func (g *Group) Write(controller, file, value string) error {
+	if strings.Contains(file, "/") {
+		return fmt.Errorf("write %s=%s: not the name of a control file", file, value)
+	}
 	if g.scope != nil && !g.scope.made {
 		g.scope.later = append(g.scope.later, write{controller, file, value})
 		return nil

@@ -94,6 +94,7 @@ func (g *Group) create(c facts.Cgroup, controller string) error {
 		if g.scope == nil {
 			g.scope = newScope(*c.Systemd, h, g.name)
 		}
+		g.scope.controllers = append(g.scope.controllers, controller)
 		return nil
 	}
 	path := filepath.Join(h.Parent, g.name)
@@ -135,23 +136,43 @@ func enable(parent, controller string) error {
 // Open opens a group that was made by another process, by what Places said
 // there. Paths that are not ours by name or not on a control group file system
 // are refused; a part that no longer exists is left out.
-func Open(places []Place) (*Group, error) {
+func Open(c facts.Cgroup, places []Place) (*Group, error) {
 	g := &Group{}
 	for _, place := range places {
-		g.name = filepath.Base(place.Path)
-		err := checkName(strings.TrimSuffix(g.name, scopeSuffix))
-		if err == nil {
-			var p *part
-			if p, err = openPart(place); err == nil {
-				g.parts = append(g.parts, p)
-			}
-		}
+		err := g.open(c, place)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			g.close()
 			return nil, err
 		}
 	}
 	return g, nil
+}
+
+// open opens one part.
+func (g *Group) open(c facts.Cgroup, place Place) error {
+	g.name = filepath.Base(place.Path)
+	unit := filepath.Base(filepath.Dir(place.Path))
+	name, scoped := strings.CutSuffix(unit, scopeSuffix)
+	if scoped = scoped && g.name == leafName; scoped {
+		g.name = name
+	}
+	if err := checkName(g.name); err != nil {
+		return err
+	}
+	p, err := openPart(place)
+	if err != nil {
+		return err
+	}
+	g.parts = append(g.parts, p)
+	if scoped && c.Systemd != nil {
+		g.scope = &scope{manager: manager(*c.Systemd), unit: unit, made: true}
+	}
+	if place.Version == 1 && len(place.Controllers) > 0 {
+		if h, ok := c.For(place.Controllers[0]); ok {
+			p.home, err = openDir(h.Own)
+		}
+	}
+	return err
 }
 
 // Magic numbers of the two file systems (statfs(2)).
@@ -194,10 +215,11 @@ func (g *Group) close() {
 	g.parts = nil
 }
 
-// Close lets go of the group and leaves it as it is.
+// Close lets go of the group and leaves it as it is. A scope of systemd lives
+// from then on only as long as there is a process in it.
 func (g *Group) Close() error {
 	g.close()
-	return nil
+	return g.scope.end()
 }
 
 // Name is the group's name.

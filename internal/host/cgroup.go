@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,23 +18,50 @@ import (
 // /proc/self/cgroup and /proc/self/mountinfo once and tries nothing: it is part
 // of every start.
 func Cgroup() (facts.Cgroup, error) {
-	groups, err := os.ReadFile("/proc/self/cgroup")
+	groups, err := slurp("/proc/self/cgroup")
 	if errors.Is(err, fs.ErrNotExist) {
 		return facts.Cgroup{Mode: facts.CgroupNone}, nil // a kernel without control groups
 	}
 	if err != nil {
 		return facts.Cgroup{}, err
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := slurp("/proc/self/mountinfo")
 	if err != nil {
 		return facts.Cgroup{}, err
 	}
-	return cgroupProbe{root: "/", uid: os.Geteuid()}.run(groups, mounts), nil
+	return cgroupProbe{uid: os.Geteuid()}.run(groups, mounts), nil
+}
+
+// slurp reads a file of the proc or cgroup file system. These make their
+// content on each read, so few and large reads are cheap, and os.ReadFile's
+// many small ones and its polling are not.
+func slurp(path string) ([]byte, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer syscall.Close(fd)
+	b := make([]byte, 0, 4096)
+	for {
+		n, err := syscall.Read(fd, b[len(b):cap(b)])
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return b, nil
+		default:
+			b = b[:len(b)+n]
+		}
+		if cap(b)-len(b) < 1024 {
+			b = slices.Grow(b, cap(b))
+		}
+	}
 }
 
 // cgroupProbe is one look at the machine. Tests give it a root of their own.
 type cgroupProbe struct {
-	root string // where /run, /proc and the mounts are looked up
+	root string // before every path: where /run, /proc and the mounts are looked up
 	uid  int
 }
 
@@ -236,12 +262,12 @@ const atEaccess = 0x200
 
 // writable asks the kernel, which knows about ids, mounts and namespaces.
 func (p cgroupProbe) writable(dir string) error {
-	return syscall.Faccessat(-1, filepath.Join(p.root, dir), accessWrite, atEaccess)
+	return syscall.Faccessat(-1, p.root+dir, accessWrite, atEaccess)
 }
 
 // exists reports whether there is such a file.
 func (p cgroupProbe) exists(path string) bool {
-	return syscall.Access(filepath.Join(p.root, path), accessExists) == nil
+	return syscall.Access(p.root+path, accessExists) == nil
 }
 
 // swap finds out whether the kernel accounts for it; if not, whether there is any.
@@ -259,6 +285,6 @@ func (p cgroupProbe) swap(c *facts.Cgroup) {
 		c.Swap = true
 		return
 	}
-	data, err := os.ReadFile(filepath.Join(p.root, "/proc/swaps"))
+	data, err := slurp(p.root + "/proc/swaps")
 	c.Swap = err != nil && !errors.Is(err, fs.ErrNotExist) || bytes.Count(data, []byte("\n")) > 1
 }

@@ -80,7 +80,7 @@ func (p cgroupProbe) controllers(dir string) []string {
 
 // read is the content of a control file, empty if it cannot be read.
 func (p cgroupProbe) read(path string) string {
-	data, err := os.ReadFile(filepath.Join(p.root, path))
+	data, err := slurp(p.root + path)
 	if err != nil {
 		return ""
 	}
@@ -92,7 +92,7 @@ func (p cgroupProbe) read(path string) string {
 func (p cgroupProbe) delegated(dir string) bool {
 	var b [8]byte
 	for _, name := range []string{"user.delegate", "trusted.delegate"} {
-		if n, err := syscall.Getxattr(filepath.Join(p.root, dir), name, b[:]); err == nil && string(b[:n]) == "1" {
+		if n, err := syscall.Getxattr(p.root+dir, name, b[:]); err == nil && string(b[:n]) == "1" {
 			return true
 		}
 	}
