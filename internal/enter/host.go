@@ -176,11 +176,10 @@ func (r *run) idmap(a plan.HostTree) (userns kernel.FD, err error) {
 			kernel.WriteFile(proc+"uid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromUID, r.box.IDBase+a.ToUID)),
 			kernel.WriteFile(proc+"gid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromGID, r.box.IDBase+a.ToGID)))
 	}
-	// Its only step ends when the other end of the socket is gone.
 	pidfd := kernel.FD(p.PidFD)
-	err = errors.Join(err, ours.Close(), theirs.Close(), pidfd.Close())
+	err = errors.Join(err, kernel.SignalPid(pidfd, int(syscall.SIGKILL)))
 	_, _, rerr := kernel.Reap(p.Pid)
-	err = errors.Join(err, rerr, arena.Free())
+	err = errors.Join(err, rerr, pidfd.Close(), ours.Close(), theirs.Close(), arena.Free())
 	if err != nil {
 		return kernel.None, errors.Join(err, userns.Close())
 	}
