@@ -364,6 +364,39 @@ func TestRemoveWaitsForTheLast(t *testing.T) {
 	})
 }
 
+// TestScopeOutlivesItsProcess shows what the holder is for: systemd removes a
+// scope within milliseconds of the death of its last process.
+func TestScopeOutlivesItsProcess(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Systemd)
+	c := probe(t)
+	if c.Systemd == nil {
+		return // our group is delegated: a group below it is a directory, which nobody else removes
+	}
+	g := makeGroup(t, c, usable(t, c, "pids")...)
+	cmd := start(t, c, g, "end")
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	scope := filepath.Dir(g.Paths()[0])
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if _, err := g.PidsDenied(); err != nil {
+			t.Fatalf("the counters are gone: %v", err)
+		}
+	}
+	if err := g.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	// And no longer than that.
+	for end := time.Now().Add(time.Second * sandboxtest.Slow()); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(scope); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is still there", scope)
+		}
+	}
+}
+
 func TestRemoveTakesGroupsBelow(t *testing.T) {
 	eachWay(t, func(t *testing.T, c facts.Cgroup) {
 		g := makeGroup(t, c, usable(t, c, "pids")...)
