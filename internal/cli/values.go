@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"math"
-	"os/user"
 	"strconv"
 	"strings"
 	"time"
@@ -184,78 +183,4 @@ func ioLimit(v string) (l spec.IOLimit, err error) {
 		*to = uint64(n)
 	}
 	return l, nil
-}
-
-// maxID is the last id that means somebody.
-const maxID = 65534
-
-// identity reads UID|NAME[:GID|GROUP] and the separate group. Names are the
-// host's. A name brings its group; a number is its own group.
-func identity(who, group string) (u spec.User, err error) {
-	name, second, has := strings.Cut(who, ":")
-	switch {
-	case has && second == "":
-		return u, fmt.Errorf("--user: %s names no group after the colon", quote(who))
-	case has && group != "":
-		return u, fmt.Errorf("--group: --user %s already names a group", quote(who))
-	case has:
-		group = second
-	}
-	if who != "" {
-		if u, err = lookUser(name); err != nil {
-			return u, fmt.Errorf("--user: %w", err)
-		}
-	}
-	if group == "" {
-		return u, nil
-	}
-	if u.GID, err = lookGroup(group); err != nil {
-		err = fmt.Errorf("--group: %w", err)
-	}
-	return u, err
-}
-
-func lookUser(name string) (u spec.User, err error) {
-	if name == "root" {
-		return u, nil
-	}
-	if numeric(name) {
-		n, err := number(name, maxID)
-		return spec.User{UID: uint32(n), GID: uint32(n)}, err
-	}
-	found, err := user.Lookup(name)
-	if err != nil {
-		return u, fmt.Errorf("this machine has no user %s", quote(name))
-	}
-	uid, err := number(found.Uid, maxID)
-	if err != nil {
-		return u, fmt.Errorf("user %s: id %w", quote(name), err)
-	}
-	gid, err := number(found.Gid, maxID)
-	if err != nil {
-		return u, fmt.Errorf("user %s: group id %w", quote(name), err)
-	}
-	return spec.User{UID: uint32(uid), GID: uint32(gid), Name: name}, nil
-}
-
-func lookGroup(name string) (uint32, error) {
-	if name == "root" {
-		return 0, nil
-	}
-	if numeric(name) {
-		n, err := number(name, maxID)
-		return uint32(n), err
-	}
-	found, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, fmt.Errorf("this machine has no group %s", quote(name))
-	}
-	n, err := number(found.Gid, maxID)
-	return uint32(n), err
-}
-
-// numeric reports whether a name is meant as a number: names of users do not
-// begin with a digit or a sign.
-func numeric(name string) bool {
-	return name == "" || name[0] >= '0' && name[0] <= '9' || name[0] == '-' || name[0] == '+'
 }
