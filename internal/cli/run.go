@@ -52,13 +52,16 @@ func run(c *call) int {
 	defer tty.close()
 	warn(box)
 
-	signals := catchSignals()
+	// Catching signals starts threads, which costs as much as a tenth of a start:
+	// it happens beside it. Until then a signal ends us, and so the sandbox.
+	caught := make(chan signals, 1)
+	go func() { caught <- catchSignals() }()
 	if err := cmd.Start(); err != nil {
 		tty.close()
 		return fail(c.cmd, err)
 	}
 	tty.resize(cmd.Process)
-	go signals.forward(cmd.Process, tty)
+	go func() { (<-caught).forward(cmd.Process, tty) }()
 	if c.opts.report != "" {
 		report(c.opts.report, cmd.Process)
 	}
