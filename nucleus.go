@@ -177,7 +177,7 @@ func (c *Cmd) Start() error {
 // supervise takes over a sandbox that runs.
 func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
 	pid, workload, console, group := box.Pid, box.WorkloadPid, box.Console, box.Group
-	c.Process = &Process{pid: pid, workload: workload, sup: supervise.New(box), plan: p, idBase: box.IDBase, group: group}
+	c.Process = &Process{pid: pid, workload: workload, sup: supervise.New(supervise.Sandbox{Pid: pid, PidFD: box.PidFD, Status: box.Status, Group: group, Close: box.Close}), plan: p, idBase: box.IDBase, group: group}
 	if console >= 0 {
 		c.Process.console = console.File("console")
 		c.io.terminal(c.Process.console, c.Stdin, c.Stdout)

@@ -21,7 +21,6 @@
 package enter
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -366,16 +365,11 @@ func (r *run) settle() error {
 func (r *run) gone(err error) error {
 	var b [8]byte
 	if n, _, e := r.box.Status.Receive(b[:], false); e == nil && n == len(b) {
-		if kind, value := Decode(b[:]); kind >= 0 {
+		if kind, value := pid1.Decode(b[:]); kind >= 0 {
 			return r.stepReport(kind, value)
 		}
 	}
 	return err
-}
-
-// Decode splits a message of the protocol.
-func Decode(b []byte) (kind, value int) {
-	return int(int32(binary.NativeEndian.Uint32(b))), int(int32(binary.NativeEndian.Uint32(b[4:])))
 }
 
 func (r *run) message() (done bool, err error) {
@@ -387,7 +381,7 @@ func (r *run) message() (done bool, err error) {
 	if n != len(b) {
 		return false, errors.New("the sandbox's first process was killed before the workload ran")
 	}
-	switch kind, value := Decode(b[:]); {
+	switch kind, value := pid1.Decode(b[:]); {
 	case kind >= 0:
 		return false, r.stepReport(kind, value)
 	case kind == kindConsole:

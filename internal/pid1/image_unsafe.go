@@ -34,6 +34,11 @@ const (
 	Ended      = -3
 )
 
+// Decode splits a message of eight bytes.
+func Decode(b []byte) (kind, value int) {
+	return int(int32(binary.NativeEndian.Uint32(b))), int(int32(binary.NativeEndian.Uint32(b[4:])))
+}
+
 const (
 	loadAddr = 0x400000 // fixed, and written out in init_GOARCH.s
 	dataPage = 0x1000

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nucleus-container/nucleus/internal/enter"
+	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/pid1"
 )
@@ -28,16 +28,25 @@ type Result struct {
 	Ended    time.Time
 }
 
+// Sandbox is a running sandbox.
+type Sandbox struct {
+	Pid    int              // of process 1, a child of ours
+	PidFD  kernel.FD        // of process 1
+	Status *kernel.Waitable // process 1's messages (package pid1)
+	Group  *cgroup.Group    // or nil
+	Close  func() error     // lets go of all of it
+}
+
 // Supervisor follows one sandbox.
 type Supervisor struct {
-	box *enter.Sandbox
+	box Sandbox
 
 	mu    sync.Mutex
 	ended bool // process 1 has been reaped: its pid may be another's
 }
 
 // New takes over the sandbox: the supervisor closes it when it has ended.
-func New(box *enter.Sandbox) *Supervisor { return &Supervisor{box: box} }
+func New(box Sandbox) *Supervisor { return &Supervisor{box: box} }
 
 // Signal sends a signal to process 1, which passes it on to the workload;
 // SIGKILL ends the whole sandbox at once. It never reaches another process: the
@@ -107,7 +116,7 @@ func (s *Supervisor) lastWords() (*syscall.WaitStatus, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the status socket: %w", err)
 		}
-		if kind, value := enter.Decode(b[:]); n == len(b) && kind == pid1.Ended {
+		if kind, value := pid1.Decode(b[:]); n == len(b) && kind == pid1.Ended {
 			w := syscall.WaitStatus(value)
 			return &w, nil
 		}
