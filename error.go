@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/nucleus-container/nucleus/internal/enter"
@@ -103,9 +104,15 @@ func stepError(p *Plan, err error) error {
 		return &Error{Stage: StageEnter, Step: -1, Op: "start", Object: "sandbox", Err: err, plan: p.plan}
 	}
 	return &Error{
-		Stage: StageEnter, Step: step.Index, Op: step.Call, Object: step.Step.Do.String(), Because: step.Step.Because,
+		Stage: StageEnter, Step: step.Index, Op: step.Call, Object: object(step.Step.Do), Because: step.Step.Because,
 		Hint: hint(step, p.host), Err: cause(err, step), plan: p.plan,
 	}
+}
+
+// object is what a step is about, in one line.
+func object(a plan.Action) string {
+	first, _, _ := strings.Cut(a.String(), "\n")
+	return first
 }
 
 // cause is what remains of a step's error when the step itself has been named.
