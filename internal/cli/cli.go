@@ -39,7 +39,7 @@ type call struct {
 // Main runs the program with its arguments, os.Args, and returns the exit code.
 func Main(args []string) int {
 	commands := []*command{
-		&runCommand, &planCommand, &doctorCommand, &versionCommand, &helpCommand,
+		&runCommand, &planCommand, &doctorCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand,
 	}
 	if len(args) < 2 {
 		say("%s", rootHelp(commands))

@@ -44,7 +44,7 @@ const intro = "Nucleus runs programs in hardened Linux sandboxes: no daemon, no 
 func rootHelp(commands []*command) string {
 	var b strings.Builder
 	b.WriteString(intro + "\n\nUsage:\n  nucleus COMMAND [FLAG...] [ARGUMENT...]\n\nCommands:\n")
-	for _, c := range commands {
+	for _, c := range visible(commands) {
 		fmt.Fprintf(&b, "  %-12s %s\n", c.name, c.short)
 	}
 	b.WriteString("\nExamples:\n")

@@ -8,9 +8,10 @@ import (
 )
 
 var planCommand = command{
-	name:  "plan",
-	args:  "[--] PROGRAM [ARGUMENT...]",
-	short: "Print what run would do, without doing it",
+	name:    "plan",
+	args:    "[--] PROGRAM [ARGUMENT...]",
+	program: true,
+	short:   "Print what run would do, without doing it",
 	long: `Prints the kernel operations that make the sandbox, in order: who performs each,
 the kernel call, its object, and the part of the description that caused it.
 Takes the flags of run. Nothing is created or changed.`,

@@ -9,9 +9,10 @@ import (
 )
 
 var runCommand = command{
-	name:  "run",
-	args:  "[--] PROGRAM [ARGUMENT...]",
-	short: "Run a program in a sandbox",
+	name:    "run",
+	args:    "[--] PROGRAM [ARGUMENT...]",
+	program: true,
+	short:   "Run a program in a sandbox",
 	long: `Runs a program in a new sandbox and waits for it. The sandbox sees the host's
 programs read-only and nothing else of the host: no file, no process, no
 network, no environment, no capability. What it may see is said by flags.

@@ -13,6 +13,11 @@ type command struct {
 	args  string // what follows the flags, for people; empty: nothing may
 	short string // one line, no full stop
 	long  string // paragraphs
+	// program says that a program's name and arguments follow; words are what
+	// may follow otherwise, separated by blanks; hidden commands are no use to most people.
+	program bool
+	words   string
+	hidden  bool
 	// examples are pairs: a command line, and what it does.
 	examples [][2]string
 	// flags are tables, so that commands can share one.
