@@ -1,7 +1,8 @@
 // Command bench measures Nucleus beside its peers, on the machine it runs on.
 //
-// Every row of its table is measured in rounds: one run of each program, then
-// the next round, so that a machine that becomes slow is slow for all. It prints
+// Every row of its table is measured in rounds: one run of each program in a
+// random order, then the next round. So a machine that becomes slow is slow for
+// all, and what one program leaves the kernel to clean up falls on each alike. It prints
 // medians and ratios as Markdown, for docs/PROMISES.md. It installs nothing; a
 // peer that is not there is a row that says so.
 //
@@ -11,6 +12,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -82,7 +84,8 @@ func run(bin string, n int) error {
 func measure(rows []*row, n int) error {
 	const warm = 5
 	for i := range n + warm {
-		for _, r := range rows {
+		for _, k := range rand.Perm(len(rows)) {
+			r := rows[k]
 			if r.skip != "" {
 				continue
 			}

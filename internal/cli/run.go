@@ -53,16 +53,14 @@ func run(c *call) int {
 	defer tty.close()
 	warn(box)
 
-	// Catching signals starts threads, which costs as much as a tenth of a start:
-	// it happens beside it. Until then a signal ends us, and so the sandbox.
-	caught := make(chan signals, 1)
-	go func() { caught <- catchSignals() }()
 	if err := cmd.Start(); err != nil {
 		tty.close()
 		return fail(c.cmd, err)
 	}
+	// Only now: it starts threads, which costs a tenth of a start, and until the
+	// program runs a signal had better end us, and so the sandbox, at once.
+	go catchSignals().forward(cmd.Process, tty)
 	tty.resize(cmd.Process)
-	go func() { (<-caught).forward(cmd.Process, tty) }()
 	if c.opts.report != "" {
 		report(c.opts.report, cmd.Process)
 	}

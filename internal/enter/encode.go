@@ -57,18 +57,25 @@ type encoder struct {
 	err   error
 }
 
+// op and its neighbours are not inlined: their callers would need stacks of
+// several pages, which a start from a fresh process pays for.
+//
+//go:noinline
 func (e *encoder) op(call string, nr uintptr, args ...uintptr) {
 	o := child.Op{Nr: nr}
 	copy(o.Arg[:], args)
-	e.put(call, o)
+	e.put(call, &o)
 }
 
-func (e *encoder) put(call string, o child.Op) {
+//go:noinline
+func (e *encoder) put(call string, o *child.Op) {
 	e.info = append(e.info, opInfo{e.step, call})
-	e.Op(o)
+	e.Op(*o)
 }
 
 // open adds an operation whose result is a descriptor, and returns its number.
+//
+//go:noinline
 func (e *encoder) open(call string, nr uintptr, args ...uintptr) int {
 	fd := 3
 	for e.used[fd] {
@@ -77,7 +84,7 @@ func (e *encoder) open(call string, nr uintptr, args ...uintptr) int {
 	e.used[fd] = true
 	o := child.Op{Nr: nr, Want: uintptr(fd)}
 	copy(o.Arg[:], args)
-	e.put(call, o)
+	e.put(call, &o)
 	return fd
 }
 
@@ -191,7 +198,7 @@ func (e *encoder) file(a plan.Action) {
 func (e *encoder) write(path string, mode uint32, data []byte) {
 	fd := e.open("open", syscall.SYS_OPENAT, atFDCWD, e.String(path), syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_CLOEXEC, uintptr(mode))
 	if len(data) > 0 {
-		e.put("write", child.Op{Nr: syscall.SYS_WRITE, Arg: [6]uintptr{uintptr(fd), e.Data(data), uintptr(len(data))}, Want: uintptr(len(data))})
+		e.put("write", &child.Op{Nr: syscall.SYS_WRITE, Arg: [6]uintptr{uintptr(fd), e.Data(data), uintptr(len(data))}, Want: uintptr(len(data))})
 	}
 	e.close(fd)
 }
@@ -221,7 +228,7 @@ func (e *encoder) confine(a plan.Action) {
 	case plan.NoNewPrivs:
 		e.prctl(abi.PRSetNoNewPrivs, 1)
 	case plan.Keyring:
-		e.put("keyctl", child.Op{Nr: syscall.SYS_KEYCTL, Arg: [6]uintptr{abi.KeyctlJoinSession}, Allow: uintptr(syscall.ENOSYS)})
+		e.put("keyctl", &child.Op{Nr: syscall.SYS_KEYCTL, Arg: [6]uintptr{abi.KeyctlJoinSession}, Allow: uintptr(syscall.ENOSYS)})
 	case plan.Rlimit:
 		e.op("prlimit64", syscall.SYS_PRLIMIT64, 0, uintptr(a.Resource), e.words(a.Soft, a.Hard), 0)
 	case plan.Landlock:
@@ -247,7 +254,7 @@ func (e *encoder) process(a plan.Action) {
 	case plan.Wait:
 		// Nothing to write to: ask for the length of the message (MSG_TRUNC),
 		// which is 0 when the parent is gone.
-		e.put("recvfrom", child.Op{Nr: syscall.SYS_RECVFROM, Arg: [6]uintptr{state, 0, 0, syscall.MSG_TRUNC}, Want: 1})
+		e.put("recvfrom", &child.Op{Nr: syscall.SYS_RECVFROM, Arg: [6]uintptr{state, 0, 0, syscall.MSG_TRUNC}, Want: 1})
 	case plan.NewCgroupNS:
 		e.op("unshare", syscall.SYS_UNSHARE, abi.CloneNewCgroup)
 	case plan.Hostname:
@@ -323,7 +330,7 @@ func (e *encoder) terminal() {
 	body = binary.NativeEndian.AppendUint32(body, 0)
 	iov := e.words(uint64(e.Data(body)), uint64(len(body)))
 	control := e.words(20, uint64(syscall.SOL_SOCKET)|uint64(syscall.SCM_RIGHTS)<<32, uint64(m)) // struct cmsghdr, little endian
-	e.put("sendmsg", child.Op{Nr: syscall.SYS_SENDMSG, Arg: [6]uintptr{uintptr(e.state), e.words(0, 0, uint64(iov), 1, uint64(control), 24, 0)}, Want: uintptr(len(body))})
+	e.put("sendmsg", &child.Op{Nr: syscall.SYS_SENDMSG, Arg: [6]uintptr{uintptr(e.state), e.words(0, 0, uint64(iov), 1, uint64(control), 24, 0)}, Want: uintptr(len(body))})
 	for to := range 3 {
 		e.op("dup3", syscall.SYS_DUP3, uintptr(s), uintptr(to), 0)
 	}

@@ -201,6 +201,7 @@ func (r *run) encode() error {
 		return err
 	}
 	e.Arena = arena
+	e.info = make([]opInfo, 0, opsFor(steps))
 	for i, s := range steps {
 		if s.Where == plan.Child {
 			e.encode(i, s.Do)
@@ -222,6 +223,9 @@ func (r *run) encode() error {
 func opsFor(steps []plan.Step) int {
 	n := 16 // gaps between descriptors
 	for _, s := range steps {
+		if s.Where != plan.Child {
+			continue
+		}
 		switch a := s.Do.(type) {
 		case plan.DropBounding:
 			n += a.Last + 1
@@ -231,8 +235,14 @@ func opsFor(steps []plan.Step) int {
 			n += 9
 		case plan.Stdio:
 			n += 3 + a.Extra
-		default:
+		case plan.NewMount:
+			n += 3 + len(a.Options)
+		case plan.WriteFile, plan.CopyFile, plan.SetIDs, plan.LoopbackUp, plan.ExecInit, plan.Lifeline:
+			n += 3
+		case plan.PivotRoot:
 			n += 4
+		default:
+			n++
 		}
 	}
 	return n
@@ -240,13 +250,13 @@ func opsFor(steps []plan.Step) int {
 
 // dataFor is the space that a plan's strings and files need in an arena, at most.
 func dataFor(steps []plan.Step) int {
-	n := 4096
+	n := 1024
 	for _, s := range steps {
 		switch a := s.Do.(type) {
 		case plan.WriteFile:
 			n += len(a.Data) + len(a.Path) + 16
 		case plan.CopyFile:
-			n += plan.MaxCopy + len(a.Path) + 16
+			n += max(a.Size, plan.MaxCopy) + len(a.Path) + 16
 		case plan.MakeLink:
 			n += len(a.Target) + len(a.Path) + 16
 		case plan.Landlock:
@@ -265,8 +275,10 @@ func dataFor(steps []plan.Step) int {
 			n += len(a.Path) + 16
 		case plan.Chdir:
 			n += len(a.Dir) + 16
+		case plan.SetAttr:
+			n += len(a.Path) + 48
 		default:
-			n += 96
+			n += 64
 		}
 	}
 	return n

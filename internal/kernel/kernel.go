@@ -168,14 +168,19 @@ type Stat = unix.Stat_t
 // FstatFD looks at an open file.
 func FstatFD(f FD, st *Stat) error { return unix.Fstat(int(f), st) }
 
-// Readlink returns where a symbolic link points to.
+// Readlink returns where a symbolic link points to. Links longer than a page
+// do not exist (PATH_MAX).
 func Readlink(path string) (string, error) {
-	var b [4096]byte
-	n, err := unix.Readlink(path, b[:])
-	if err != nil {
-		return "", err
+	for size := 128; ; size *= 8 {
+		b := make([]byte, size)
+		n, err := unix.Readlink(path, b)
+		if err != nil {
+			return "", err
+		}
+		if n < size {
+			return string(b[:n]), nil
+		}
 	}
-	return string(b[:n]), nil
 }
 
 // Kinds of files, of a mode.

@@ -74,7 +74,7 @@ type mountPoint struct {
 // Build makes the plan of a sandbox on a machine. The Spec must be valid. The
 // error, if any, joins an *Unsupported for every part that cannot be done here.
 func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
-	b := &builder{spec: s, host: h, cmd: c, dirs: map[string]bool{"/": true}, links: map[string]string{}}
+	b := &builder{spec: s, host: h, cmd: c, dirs: map[string]bool{"/": true}, links: map[string]string{}, steps: make([]Step, 0, 192)}
 	b.owned = s.Userns != spec.UsernsHost
 	b.ranged = b.owned && h.Privileged()
 	if !b.owned && !h.Privileged() {
