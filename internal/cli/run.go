@@ -53,13 +53,20 @@ func run(c *call) int {
 	defer tty.close()
 	warn(box)
 
+	var caught signals
+	if box.Terminal { // it is raw from here on, and must be put back whatever ends us
+		caught = catchSignals()
+	}
 	if err := cmd.Start(); err != nil {
 		tty.close()
 		return fail(c.cmd, err)
 	}
 	// Only now: it starts threads, which costs a tenth of a start, and until the
 	// program runs a signal had better end us, and so the sandbox, at once.
-	go catchSignals().forward(cmd.Process, tty)
+	if caught == nil {
+		caught = catchSignals()
+	}
+	go caught.forward(cmd.Process, tty)
 	tty.resize(cmd.Process)
 	if c.opts.report != "" {
 		report(c.opts.report, cmd.Process)
