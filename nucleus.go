@@ -26,6 +26,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,13 +91,25 @@ type Cmd struct {
 // Command returns the Cmd to run a program in a sandbox.
 func Command(s *spec.Sandbox, name string, arg ...string) *Cmd {
 	c := &Cmd{Sandbox: s, Path: name, Args: append([]string{name}, arg...)}
-	switch {
-	case s == nil:
-		c.Err = &Error{Stage: StageValidate, Step: -1, Op: "check", Object: "sandbox", Err: fmt.Errorf("no sandbox is described: %w", ErrInvalid)}
-	case name == "":
-		c.Err = &Error{Stage: StageValidate, Step: -1, Op: "check", Object: "command", Err: fmt.Errorf("no program is named: %w", ErrInvalid)}
-	}
+	c.Err = c.check()
 	return c
+}
+
+// check looks at what only the Cmd says. A Cmd need not come from Command, so
+// it is also done later.
+func (c *Cmd) check() error {
+	wrong := func(object, why string) error {
+		return &Error{Stage: StageValidate, Step: -1, Op: "check", Object: object, Err: fmt.Errorf("%s: %w", why, ErrInvalid)}
+	}
+	switch {
+	case c.Sandbox == nil:
+		return wrong("sandbox", "no sandbox is described")
+	case c.Path == "":
+		return wrong("command", "no program is named")
+	case strings.ContainsRune(c.Path, 0), slices.ContainsFunc(c.Args, func(a string) bool { return strings.ContainsRune(a, 0) }):
+		return wrong("command", "an argument has a zero byte")
+	}
+	return nil
 }
 
 // CommandContext is like Command with a context: when it is done before the
@@ -127,6 +140,9 @@ func (c *Cmd) Plan() (*Plan, error) {
 	if c.Err != nil {
 		return nil, c.Err
 	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	s := c.full()
 	h, err := probe(s)
 	if err != nil {
@@ -136,7 +152,7 @@ func (c *Cmd) Plan() (*Plan, error) {
 }
 
 func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
-	return newPlan(s, h, plan.Command{Name: c.Path, Args: c.Args[1:], Extra: len(c.ExtraFiles)})
+	return newPlan(s, h, plan.Command{Name: c.Path, Args: c.Args[min(1, len(c.Args)):], Extra: len(c.ExtraFiles)})
 }
 
 // Start starts the program in its sandbox. When it returns nil the program has
