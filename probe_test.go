@@ -267,6 +267,35 @@ var verbs = map[string]func([]string) string{
 		}
 		return verdict(err)
 	},
+	"fill": func(a []string) string {
+		err := os.WriteFile(a[0], make([]byte, number(a[1])<<20), 0o600)
+		_ = os.Remove(a[0])
+		return verdict(err)
+	},
+	// orphans makes processes that end after their parents have, and counts what
+	// is left of them.
+	"orphans": func(a []string) string {
+		var all sync.WaitGroup
+		for range number(a[0]) {
+			all.Go(func() { _ = exec.Command(probePath, "orphan").Run() })
+		}
+		all.Wait()
+		left := 0
+		for range 200 { // they may still be running
+			left = 0
+			found, _ := filepath.Glob("/proc/[0-9]*")
+			for _, p := range found {
+				if p != fmt.Sprintf("/proc/%d", os.Getpid()) {
+					left++
+				}
+			}
+			if left == 0 {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		return fmt.Sprintf("ok:%d", left)
+	},
 	"isfile": func(a []string) string { // what a descriptor is
 		return content(os.Readlink("/proc/self/fd/" + a[0]))
 	},
@@ -413,6 +442,12 @@ var acts = map[string]func([]string) int{
 		fmt.Fprint(os.Stderr, "err")
 		return 0
 	},
+	"many": func(a []string) int {
+		for i := range number(a[0]) {
+			fmt.Println(i)
+		}
+		return 0
+	},
 	"cat": func([]string) int {
 		_, err := io.Copy(os.Stdout, os.Stdin)
 		return code(err)
@@ -481,17 +516,8 @@ var acts = map[string]func([]string) int{
 		fmt.Println("ate", len(all))
 		return 0
 	},
-	// orphans makes many processes that end after their parents have.
-	"orphans": func([]string) int {
-		var all sync.WaitGroup
-		for range 50 {
-			all.Go(func() { _ = exec.Command(probePath, "orphan").Run() })
-		}
-		all.Wait()
-		return 0
-	},
 	"orphan": func([]string) int {
-		return code(exec.Command(probePath, "exit", "0").Start())
+		return code(exec.Command(probePath, "exit 0").Start())
 	},
 }
 
