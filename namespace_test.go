@@ -119,6 +119,18 @@ func TestInitIsOutOfReach(t *testing.T) {
 	}
 }
 
+// TestInitCannotBeKilled: a signal that would end process 1 does not reach it
+// from inside, and a program in use cannot be written, whichever it is.
+func TestInitCannotBeKilled(t *testing.T) {
+	needSandbox(t)
+	if err := (&attempt{TB: t}).want(&spec.Sandbox{}, line{"kill 1 9", "ok"}, line{"kill 1 19", "ok"},
+		line{"kill 1 17", "ok"}, line{"kill 1 29", "ok"}, // SIGCHLD and SIGIO, which mean something to it
+		line{"run " + probePath + " exit·3", "exit 3"}, line{"cwd", "ok:/"},
+		line{"open w /proc/self/exe", refused + "|ETXTBSY"}, line{"open rw /proc/1/exe", absent}, line{"open w " + probePath, refused + "|ETXTBSY"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNetwork wants a loopback device that is up, and nothing else.
 func TestNetwork(t *testing.T) {
 	needSandbox(t)
