@@ -75,7 +75,7 @@ func heapRow(mib, n int) {
 // rateTable measures 500 sandboxes, 8 at a time.
 func rateTable(dir, bin string) error {
 	const total, workers, rounds = 500, 8, 3
-	bwrap, err := bubblewrap()
+	bwrap, err := bubblewrap(true)
 	if err != nil {
 		return err
 	}

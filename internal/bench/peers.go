@@ -44,13 +44,18 @@ func shorten(s string) string {
 }
 
 func shellRows(dir, bin string) ([]*row, error) {
-	bwrap, err := bubblewrap()
+	same, err := bubblewrap(true)
+	if err != nil {
+		return nil, err
+	}
+	fewer, err := bubblewrap(false)
 	if err != nil {
 		return nil, err
 	}
 	rows := []*row{
 		command("no sandbox", program),
-		command("bubblewrap, same mounts, all namespaces (no cgroup, seccomp, Landlock)", bwrap...),
+		command("bubblewrap, the same mounts (no cgroup, seccomp, Landlock)", same...),
+		command("bubblewrap, without those that cover parts of /proc", fewer...),
 		command("**nucleus**, everything on", bin, "run", "--", program),
 	}
 	limited := command("**nucleus**, and memory, cpu and pids limits in control groups", bin, "run", "--memory", "512M", "--cpus", "1", "--pids", "256", "--", program)
@@ -64,8 +69,9 @@ func shellRows(dir, bin string) ([]*row, error) {
 	return rows, nil
 }
 
-// bubblewrap returns the command that makes the mounts that nucleus makes.
-func bubblewrap() ([]string, error) {
+// bubblewrap returns the command that makes the mounts that nucleus makes, with
+// or without those that cover parts of /proc.
+func bubblewrap(covers bool) ([]string, error) {
 	p, err := nucleus.Command(&spec.Sandbox{Toolchain: true}, program).Plan()
 	if err != nil {
 		return nil, err
@@ -77,25 +83,38 @@ func bubblewrap() ([]string, error) {
 	var doc struct {
 		Steps []struct {
 			Call string
-			Args struct{ Source, Target, Path string }
+			Args struct{ Source, Target, Path, As string }
 		}
 	}
 	if err := json.Unmarshal(b, &doc); err != nil {
 		return nil, err
 	}
-	argv := []string{"bwrap", "--unshare-all"}
+	argv, late := []string{"bwrap", "--unshare-all"}, []string{}
 	for _, s := range doc.Steps {
-		own := strings.HasPrefix(s.Args.Source+s.Args.Path, "/dev/") || strings.HasPrefix(s.Args.Source, "/proc/") ||
-			s.Args.Source == "/tmp" || s.Args.Source == "/root"
+		as, what := s.Args.As, s.Args.Path
+		if i := strings.IndexByte(as, ' '); i > 0 {
+			as, what = as[:i], as[i+1:]
+		}
 		switch {
-		case own:
-		case s.Call == "open_tree":
+		case as == "mask" && s.Args.Source == "/dev/null":
+			late = append(late, "--ro-bind", "/dev/null", what)
+		case as == "mask":
+			late = append(late, "--tmpfs", what, "--remount-ro", what)
+		case as == "ro":
+			late = append(late, "--ro-bind", what, what)
+		case as == "scratch":
+			late = append(late, "--tmpfs", what)
+		case s.Call == "open_tree" && !strings.HasPrefix(s.Args.Source, "/dev/"):
 			argv = append(argv, "--ro-bind", s.Args.Source, s.Args.Source)
-		case s.Call == "symlink":
+		case s.Call == "symlink" && !strings.HasPrefix(s.Args.Path, "/dev/"):
 			argv = append(argv, "--symlink", s.Args.Target, s.Args.Path)
 		}
 	}
-	return append(argv, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/root", "--tmpfs", "/dev/shm", program), nil
+	argv = append(argv, "--proc", "/proc", "--dev", "/dev")
+	if !covers {
+		late = []string{"--tmpfs", "/tmp", "--tmpfs", "/dev/shm", "--tmpfs", "/root"}
+	}
+	return append(append(argv, late...), "--remount-ro", "/", program), nil
 }
 
 // ociRow runs a container of an OCI runtime with the toolchain as its root.
