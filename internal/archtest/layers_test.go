@@ -62,6 +62,7 @@ var thirdParty = map[string][]string{
 	"golang.org/x/sys":                  {"internal/kernel"},
 	"github.com/opencontainers/cgroups": {"internal/cgroup"},
 	"golang.org/x/term":                 {"internal/cli"},
+	"github.com/rogpeppe/go-internal":   {}, // tests only
 }
 
 // pure are the packages that can be computed anywhere, for any machine: they
