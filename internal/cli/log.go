@@ -6,21 +6,20 @@ import (
 	"log/slog"
 	"os"
 	"syscall"
+
+	"github.com/nucleus-container/nucleus"
 )
 
-// openLog opens the log that was asked for. Without one the logger is nil, and
-// the library silent.
-func (c *call) openLog() (*slog.Logger, func(), error) {
+// openLog gives cmd the log that was asked for, and returns what closes it.
+// Without one the library is silent.
+func (c *call) openLog(cmd *nucleus.Cmd) (func(), error) {
 	o := &c.opts
 	if o.logFile == "" {
-		return nil, func() {}, nil
+		return func() {}, nil
 	}
-	level := slog.LevelInfo
-	switch o.logLevel {
-	case "debug":
-		level = slog.LevelDebug
-	case "warn":
-		level = slog.LevelWarn
+	// Bad input must not create a log: find out before.
+	if _, err := cmd.Plan(); err != nil {
+		return nil, err
 	}
 	var w io.Writer = os.Stderr
 	done := func() {}
@@ -28,7 +27,7 @@ func (c *call) openLog() (*slog.Logger, func(), error) {
 		// Whoever may write beside the log must not choose where it goes: no link is followed.
 		f, err := os.OpenFile(o.logFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return nil, nil, usageError(fmt.Sprintf("--log: %v", err))
+			return nil, usageError(fmt.Sprintf("--log: %v", err))
 		}
 		w = f
 		done = func() {
@@ -37,9 +36,21 @@ func (c *call) openLog() (*slog.Logger, func(), error) {
 			}
 		}
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: logLevel(o.logLevel)}
 	if o.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts)), done, nil
+		cmd.Logger = slog.New(slog.NewJSONHandler(w, opts))
+	} else {
+		cmd.Logger = slog.New(slog.NewTextHandler(w, opts))
 	}
-	return slog.New(slog.NewTextHandler(w, opts)), done, nil
+	return done, nil
+}
+
+func logLevel(name string) slog.Level {
+	switch name {
+	case "debug":
+		return slog.LevelDebug
+	case "warn":
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }

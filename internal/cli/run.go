@@ -38,14 +38,13 @@ func run(c *call) int {
 	if err != nil {
 		return fail(c.cmd, err)
 	}
-	logger, closeLog, err := c.openLog()
+	cmd := nucleus.Command(box, c.args[0], c.args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	closeLog, err := c.openLog(cmd)
 	if err != nil {
 		return fail(c.cmd, err)
 	}
 	defer closeLog()
-	cmd := nucleus.Command(box, c.args[0], c.args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Logger = logger
 	tty, err := openTerminal(box)
 	if err != nil {
 		return fail(c.cmd, err)
