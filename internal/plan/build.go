@@ -57,6 +57,7 @@ type builder struct {
 	ranged bool              // ids are a range that root reserved
 	owned  bool              // a user namespace of its own
 	dirs   map[string]bool   // directories that exist in the new root so far
+	files  map[string]bool   // and files that something is mounted on
 	mounts []mountPoint      // everything that will be mounted, in order
 	links  map[string]string // symlinks made in the new root
 }
@@ -74,7 +75,7 @@ type mountPoint struct {
 // Build makes the plan of a sandbox on a machine. The Spec must be valid. The
 // error, if any, joins an *Unsupported for every part that cannot be done here.
 func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
-	b := &builder{spec: s, host: h, cmd: c, dirs: map[string]bool{"/": true}, links: map[string]string{}, steps: make([]Step, 0, 192)}
+	b := &builder{spec: s, host: h, cmd: c, dirs: map[string]bool{"/": true}, files: map[string]bool{}, links: map[string]string{}, steps: make([]Step, 0, 192)}
 	b.owned = s.Userns != spec.UsernsHost
 	b.ranged = b.owned && h.Privileged()
 	if !b.owned && !h.Privileged() {
@@ -260,7 +261,7 @@ func (b *builder) identity(l limitPlan) {
 	}
 	b.child("hostname", Hostname{Name: b.hostname()})
 	b.child("network", LoopbackUp{})
-	if b.ranged { // an ordinary user's keyrings have a quota that quick starts exhaust
+	if b.host.Privileged() { // an ordinary user's keyrings have a quota that quick starts exhaust
 		b.child("policy", Keyring{})
 	}
 }

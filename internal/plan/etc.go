@@ -35,15 +35,20 @@ const MaxCopy = 4 << 10
 func (b *builder) etc() {
 	b.mkdir("/etc", "etc")
 	for _, f := range b.etcOwn() {
-		b.child("etc", WriteFile{Path: "/etc/" + f[0], Mode: 0o644, Data: f[1]})
+		if p := "/etc/" + f[0]; !b.specFills(p) {
+			b.child("etc", WriteFile{Path: p, Mode: 0o644, Data: f[1]})
+		}
 	}
 	if !b.spec.Toolchain {
 		return
 	}
 	for _, d := range EtcDirs {
-		if b.host.Paths[d].Kind == facts.Dir {
+		switch p := b.host.Paths[d]; p.Kind {
+		case facts.Dir:
 			b.mkdir(d, "toolchain")
 			b.child("toolchain", MoveMount{From: FD(d), To: d})
+		case facts.Symlink:
+			b.link(p.Target, d, "toolchain")
 		}
 	}
 	for _, f := range EtcFiles {
@@ -52,8 +57,10 @@ func (b *builder) etc() {
 			b.link(p.Target, f, "toolchain")
 		case facts.File:
 			if p.Size <= MaxCopy {
-				b.mkdir(path.Dir(f), "toolchain")
-				b.child("toolchain", CopyFile{Source: f, Path: f, Size: int(p.Size)})
+				if !b.specFills(f) {
+					b.mkdir(path.Dir(f), "toolchain")
+					b.child("toolchain", CopyFile{Source: f, Path: f, Size: int(p.Size)})
+				}
 				continue
 			}
 			b.touch(f, "toolchain")

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -105,52 +106,118 @@ func (b *builder) fill() {
 
 func (b *builder) volume(v volume) {
 	dir := v.source.Kind == facts.Dir
+	if !b.fits(v, dir) {
+		return
+	}
 	if dir {
 		b.mkdir(v.target, v.because)
 	} else {
 		b.touch(v.target, v.because)
 	}
 	b.child(v.because, MoveMount{From: v.fd, To: v.target})
+	b.cover(b.real(v.target))
 	b.mounts = append(b.mounts, mountPoint{path: v.target, file: !dir, host: true, writable: v.write, exec: v.exec, because: v.because})
+}
+
+// fits refuses a file in a directory's place, and the other way round.
+func (b *builder) fits(v volume, dir bool) bool {
+	at := b.real(v.target)
+	switch {
+	case !dir && (v.because == "context" || v.because == "workspace"):
+		b.fail(v.because+".source", v.name+" is not a directory", "")
+	case !dir && b.dirs[at]:
+		b.fail(v.because+".target", fmt.Sprintf("%s is a directory in the sandbox, and %s is not one", v.target, v.name), "choose the file's own place below it")
+	case dir && b.files[at]:
+		b.fail(v.because+".target", fmt.Sprintf("%s is a file in the sandbox, and %s is a directory", v.target, v.name), "choose another place")
+	default:
+		return true
+	}
+	return false
 }
 
 // inMount reports whether dir is inside something of the host's, where the plan
 // makes nothing: it must be there.
 func (b *builder) inMount(dir string) bool {
-	for _, m := range b.mounts {
-		if m.host && !m.file && strings.HasPrefix(dir, m.path+"/") {
-			return true
+	for _, m := range slices.Backward(b.mounts) { // the last one is on top
+		if !m.file && strings.HasPrefix(dir, m.path+"/") {
+			return m.host
 		}
 	}
 	return false
 }
 
+// cover forgets what was made below a place that something is mounted on.
+func (b *builder) cover(place string) {
+	below := func(p string) bool { return strings.HasPrefix(p, place+"/") }
+	maps.DeleteFunc(b.dirs, func(p string, _ bool) bool { return below(p) })
+	maps.DeleteFunc(b.files, func(p string, _ bool) bool { return below(p) })
+	maps.DeleteFunc(b.links, func(p, _ string) bool { return below(p) })
+}
+
+// real is where a path of the new root leads to by the links made so far. The
+// host's own links are among them, so a loop must end: it is left as it is.
+func (b *builder) real(p string) string {
+	at := p
+	for range 40 {
+		next := b.follow(at)
+		if next == at {
+			return at
+		}
+		at = next
+	}
+	return p
+}
+
+// follow replaces the first link in a path.
+func (b *builder) follow(p string) string {
+	for i := 1; i <= len(p); i++ {
+		if i < len(p) && p[i] != '/' {
+			continue
+		}
+		target, ok := b.links[p[:i]]
+		if !ok {
+			continue
+		}
+		if !path.IsAbs(target) {
+			target = path.Join(path.Dir(p[:i]), target)
+		}
+		return path.Join("/", target, p[i:])
+	}
+	return p
+}
+
 // mkdir makes a directory and its missing parents in the new root.
 func (b *builder) mkdir(dir, because string) {
+	dir = b.real(dir)
 	if b.dirs[dir] || b.inMount(dir) {
+		return
+	}
+	if b.files[dir] {
+		b.fail(because, dir+" is a file in the sandbox, and something is to be mounted below it", "choose another place")
 		return
 	}
 	if parent := path.Dir(dir); parent != dir {
 		b.mkdir(parent, because)
-	}
-	if target, ok := b.links[dir]; ok { // a link of the new root: make what it points to
-		b.mkdir(path.Join("/", path.Dir(dir), target), because)
-		return
 	}
 	b.dirs[dir] = true
 	b.child(because, Mkdir{Path: dir, Mode: 0o755})
 }
 
 func (b *builder) touch(file, because string) {
-	if b.inMount(file) || b.dirs[file] {
+	file = b.real(file)
+	if b.inMount(file) || b.dirs[file] || b.files[file] {
 		return
 	}
 	b.mkdir(path.Dir(file), because)
-	b.dirs[file] = true
+	b.files[file] = true
 	b.child(because, Touch{Path: file})
 }
 
+// link makes a link where the Spec does not put something else.
 func (b *builder) link(target, at, because string) {
+	if b.specFills(at) {
+		return
+	}
 	b.mkdir(path.Dir(at), because)
 	b.links[at] = target
 	b.child(because, MakeLink{Target: target, Path: at})
@@ -194,6 +261,9 @@ func (b *builder) toolchain() {
 
 // dev plans a /dev that works for every user.
 func (b *builder) dev() {
+	if !b.device("null") { // it also covers what a sandbox must not read
+		b.fail("dev", "there is no device /dev/null", "mount a devtmpfs at /dev, or make it with mknod(1)")
+	}
 	b.mkdir("/dev", "dev")
 	for _, d := range devices {
 		if b.device(d) {
@@ -248,7 +318,7 @@ func (b *builder) proc() {
 			}
 			b.child("proc", OpenTree{Source: "/dev/.empty", As: FD("mask " + p)}, SetAttr{FD: FD("mask " + p), Attr: noSuidDev | noExec | readOnly},
 				MoveMount{From: FD("mask " + p), To: p})
-		case facts.File:
+		case facts.File, facts.Device: // a device where somebody around us has masked it already
 			b.child("proc", OpenTree{Source: "/dev/null", As: FD("mask " + p)}, MoveMount{From: FD("mask " + p), To: p})
 		}
 	}
@@ -306,5 +376,6 @@ func (b *builder) tmpfs(t spec.Tmpfs, because string) {
 		flags |= abi.MSNoExec
 	}
 	b.child(because, MountFS{Type: "tmpfs", Target: target, Flags: flags, Data: fmt.Sprintf("mode=1777,size=%d", size)})
+	b.cover(b.real(target))
 	b.mounts = append(b.mounts, mountPoint{path: target, writable: true, exec: t.Exec, because: because})
 }
