@@ -2,15 +2,18 @@ package plan
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
 
 // Check verifies the invariants that make a plan safe, whatever the Spec. It is
 // the security review as code, and runs on every plan before it is used. An
 // error means that Nucleus has a bug; the plan must not be performed.
 func (p *Plan) Check() error {
-	c := &check{plan: p, fds: make(map[FD]bool, 64)}
+	c := &check{plan: p, fds: make(map[FD]mountState, 64)}
 	for k := range c.first {
 		c.first[k], c.last[k] = -1, -1
 	}
@@ -18,6 +21,10 @@ func (p *Plan) Check() error {
 		c.step(i, s)
 	}
 	c.order()
+	c.ids()
+	c.groups()
+	c.policy()
+	c.attached()
 	if c.err != nil {
 		return fmt.Errorf("this is a bug in nucleus: the plan is unsafe: %w", c.err)
 	}
@@ -28,10 +35,30 @@ type check struct {
 	plan  *Plan
 	first [kinds]int // position of each kind of action, or -1
 	last  [kinds]int
-	fds   map[FD]bool
+	fds   map[FD]mountState
 	place Where
 	err   error
+
+	reserved bool              // a map uses the reserved range
+	grouped  bool              // a control group is made
+	within   bool              // the child gets into it
+	cgroupNS bool              // the child has a cgroup namespace
+	terminal [2]bool           // the init expects one; one is made
+	limited  [16]bool          // resources with a limit
+	sealed   bool              // the root is read-only
+	scratch  string            // where the new root is mounted
+	filters  [2][]seccomp.Insn // as MakeInit and Seccomp have them
 }
+
+// mountState is what has been done to a mount that a plan makes.
+type mountState int
+
+const (
+	mountUnknown  mountState = iota
+	mountMade                // without attributes of its own
+	mountSafe                // no set-user-id program is in force
+	mountAttached            // it is in the tree
+)
 
 func (c *check) bad(format string, args ...any) {
 	if c.err == nil {
@@ -61,10 +88,15 @@ type kind int
 
 const (
 	kOther kind = iota
+	kReserveIDs
+	kCgroupCreate
+	kCgroupWrite
+	kHostTree
 	kMakeInit
 	kClone
 	kWriteMap
 	kCgroupAdd
+	kStdio
 	kClose
 	kPrivate
 	kNewMount
@@ -72,7 +104,9 @@ const (
 	kSetAttr
 	kMoveMount
 	kWait
+	kCgroupNS
 	kPivot
+	kFile // makes or enters something by a path of the new root
 	kSecurebits
 	kSetIDs
 	kHostname
@@ -84,6 +118,7 @@ const (
 	kNoNewPrivs
 	kLandlock
 	kTerminal
+	kLifeline
 	kExecInit
 	kSeccomp
 	kExec
@@ -92,6 +127,14 @@ const (
 
 func kindOf(a Action) kind {
 	switch a.(type) {
+	case ReserveIDs:
+		return kReserveIDs
+	case CgroupCreate:
+		return kCgroupCreate
+	case CgroupWrite:
+		return kCgroupWrite
+	case HostTree:
+		return kHostTree
 	case MakeInit:
 		return kMakeInit
 	case CloneInto:
@@ -100,6 +143,8 @@ func kindOf(a Action) kind {
 		return kWriteMap
 	case CgroupAdd:
 		return kCgroupAdd
+	case Stdio:
+		return kStdio
 	case CloseInherited:
 		return kClose
 	case Private:
@@ -114,8 +159,12 @@ func kindOf(a Action) kind {
 		return kMoveMount
 	case Wait:
 		return kWait
+	case NewCgroupNS:
+		return kCgroupNS
 	case PivotRoot:
 		return kPivot
+	case Mkdir, MakeLink, Touch, WriteFile, CopyFile, Chdir:
+		return kFile
 	case Seccomp:
 		return kSeccomp
 	case Exec:
@@ -150,6 +199,8 @@ func kindOfPolicy(a Action) kind {
 		return kLandlock
 	case OpenTerminal:
 		return kTerminal
+	case Lifeline:
+		return kLifeline
 	}
 	return kOther
 }
@@ -167,29 +218,90 @@ func (c *check) step(i int, s Step) {
 		c.bad("step %d (%T) is performed by %s after one by %s", i, s.Do, s.Where, c.place)
 	}
 	c.place = s.Where
+	c.mounts(i, s.Do)
 	switch a := s.Do.(type) {
+	case WriteMap:
+		c.reserved = c.reserved || a.Reserved
+	case CgroupCreate:
+		c.grouped = true
+	case CloneInto:
+		c.within = c.within || a.Cgroup
+		c.cgroupNS = a.Flags&abi.CloneNewCgroup != 0
+	case CgroupAdd:
+		c.within = true
+	case NewCgroupNS:
+		c.cgroupNS = true
+	case MakeInit:
+		c.terminal[0] = a.Terminal
+		c.filters[0] = a.Filter.Insns
+	case OpenTerminal:
+		c.terminal[1] = true
+	case Seccomp:
+		c.filters[1] = a.Program.Insns
+	case Rlimit:
+		if a.Resource >= 0 && a.Resource < len(c.limited) {
+			c.limited[a.Resource] = true
+		}
+	}
+}
+
+// mounts follows each mount from where it is made to where it is attached.
+func (c *check) mounts(i int, a Action) {
+	switch a := a.(type) {
 	case OpenTree:
-		c.fds[a.As] = true
+		c.fds[a.As] = mountMade
+		if inert(a) {
+			c.fds[a.As] = mountSafe
+		}
 	case NewMount:
-		c.fds[a.As] = true
+		c.fds[a.As] = mountSafe
 		c.attr(i, a.Attr, false)
 	case HostTree:
-		c.fds[a.As] = true
+		c.fds[a.As] = mountSafe
 		c.attr(i, a.Attr, false)
 	case SetAttr:
-		if a.FD != "" && !c.fds[a.FD] {
-			c.bad("step %d uses %q before it exists", i, a.FD)
-		}
 		c.attr(i, a.Attr, true)
-	case MoveMount:
-		if !c.fds[a.From] {
-			c.bad("step %d uses %q before it exists", i, a.From)
+		switch {
+		case a.FD == "" && c.first[kPivot] < 0:
+			c.bad("step %d changes the host's %s", i, a.Path)
+		case a.FD == "":
+			c.sealed = c.sealed || a.Path == "/" && a.Attr&readOnly != 0
+		case c.fds[a.FD] == mountUnknown:
+			c.bad("step %d uses %q before it exists", i, a.FD)
+		default:
+			c.fds[a.FD] = mountSafe
 		}
+	case MoveMount:
+		switch c.fds[a.From] {
+		case mountUnknown:
+			c.bad("step %d uses %q before it exists", i, a.From)
+		case mountMade:
+			c.bad("step %d attaches %q, where set-user-id programs are in force", i, a.From)
+		case mountAttached:
+			c.bad("step %d attaches %q again", i, a.From)
+		}
+		c.fds[a.From] = mountAttached
 	case MountFS:
 		if a.Flags&abi.MSNoSuid == 0 {
 			c.bad("step %d mounts %s without nosuid", i, a.Target)
 		}
+		if c.first[kPivot] < 0 {
+			if c.scratch != "" {
+				c.bad("step %d mounts %s before the new root is the root", i, a.Target)
+			}
+			c.scratch = a.Target
+		}
+	case PivotRoot:
+		if a.Path != c.scratch {
+			c.bad("step %d makes %s the root, where nothing is mounted", i, a.Path)
+		}
 	}
+}
+
+// inert reports whether a mount shows one device and nothing else: there are
+// no programs in it.
+func inert(a OpenTree) bool {
+	return !a.Recursive && strings.HasPrefix(a.Source, "/dev/") && slices.Contains(devices, a.Source[len("/dev/"):])
 }
 
 // attr checks that nothing is mounted with set-user-id programs in force.
@@ -203,12 +315,16 @@ func (c *check) attr(i int, a Attr, devices bool) {
 }
 
 // must are the kinds of step that every plan has exactly once.
-var must = [...]kind{kMakeInit, kClone, kClose, kPrivate, kPivot, kSecurebits, kSetIDs, kBounding, kAmbient, kCaps, kNoNewPrivs, kExecInit, kSeccomp, kExec}
+var must = [...]kind{
+	kMakeInit, kClone, kStdio, kClose, kPrivate, kPivot, kSecurebits, kSetIDs, kHostname, kBounding, kAmbient, kCaps,
+	kNoNewPrivs, kLifeline, kExecInit, kSeccomp, kExec,
+}
 
 // before are pairs: every step of the first kind comes before any of the second.
 var before = [...][2]kind{
-	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
-	{kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
+	{kReserveIDs, kHostTree}, {kCgroupCreate, kCgroupWrite}, {kStdio, kClose},
+	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kWait, kCgroupNS}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
+	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
 	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},
 	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock},
 }
@@ -226,18 +342,69 @@ func (c *check) order() {
 	if c.err != nil {
 		return
 	}
-	if n := len(c.plan.Steps) - 1; c.first[kExec] != n || c.first[kSeccomp] != n-1 {
-		c.bad("seccomp and then exec must be the last steps")
+	if n := len(c.plan.Steps) - 1; c.first[kExec] != n || c.first[kSeccomp] != n-1 || c.first[kExecInit] != n-2 {
+		c.bad("process 1, seccomp and then exec must be the last steps")
 	}
 	for _, p := range before {
 		if c.last[p[0]] >= 0 && c.first[p[1]] >= 0 && c.last[p[0]] > c.first[p[1]] {
 			c.bad("%s (step %d) must come before %s (step %d)", name(p[0]), c.last[p[0]], name(p[1]), c.first[p[1]])
 		}
 	}
+}
+
+// ids checks that a map waits and is not the host's.
+func (c *check) ids() {
 	if c.first[kWriteMap] >= 0 && c.first[kWait] < 0 {
 		c.bad("ids are mapped but the child does not wait for it")
 	}
+	if c.reserved && c.first[kReserveIDs] < 0 {
+		c.bad("ids of a reserved range are mapped but none is reserved")
+	}
+}
+
+// groups checks that limits bind the child, and that it does not see where.
+func (c *check) groups() {
 	if c.first[kCgroupAdd] >= 0 && c.first[kWait] < 0 {
 		c.bad("the child does not wait to be in its control group")
+	}
+	if c.first[kCgroupWrite] >= 0 && !c.grouped {
+		c.bad("limits are written to a control group that is not made")
+	}
+	if c.grouped && !c.within {
+		c.bad("a control group is made and the child is not in it")
+	}
+	if !c.cgroupNS {
+		c.bad("the child sees the host's control groups")
+	}
+}
+
+// policy checks what confines the workload.
+func (c *check) policy() {
+	for _, r := range []int{abi.RlimitNofile, abi.RlimitCore, abi.RlimitMemlock} {
+		if !c.limited[r] {
+			c.bad("resource %d has the caller's limit", r)
+		}
+	}
+	if len(c.filters[0]) == 0 || !slices.Equal(c.filters[0], c.filters[1]) {
+		c.bad("the filter in process 1's image is not the one that the plan names")
+	}
+	if c.terminal[0] != c.terminal[1] {
+		c.bad("process 1 is to have a terminal: %t; one is made: %t", c.terminal[0], c.terminal[1])
+	}
+	if c.first[kLandlock] < 0 && !slices.ContainsFunc(c.plan.Weakened, func(w Weakening) bool { return w.Why == noLandlock }) {
+		c.bad("it lacks Landlock and does not say so")
+	}
+}
+
+// attached checks that every mount that was made has its place, such as those
+// that cover others, and that nothing can be added to the root.
+func (c *check) attached() {
+	for fd, state := range c.fds {
+		if state != mountAttached {
+			c.bad("%q is made and not attached", fd)
+		}
+	}
+	if !c.sealed {
+		c.bad("the root stays writable")
 	}
 }

@@ -21,11 +21,11 @@ func (b *builder) landlock() {
 		b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
 		return
 	case rules.Empty() && !b.mayDegrade(spec.DegradeLandlock):
-		b.fail("policy.landlock", "this kernel has no Landlock",
+		b.fail("policy.landlock", noLandlock,
 			"enable it (CONFIG_SECURITY_LANDLOCK, and landlock in the lsm= boot parameter), or accept less with --allow-degraded landlock")
 		return
 	case rules.Empty():
-		b.weaken("policy.landlock", "this kernel has no Landlock")
+		b.weaken("policy.landlock", noLandlock)
 		return
 	}
 	for _, l := range lost {
@@ -37,6 +37,8 @@ func (b *builder) landlock() {
 	}
 	b.child("policy.landlock", Landlock{Rules: rules})
 }
+
+const noLandlock = "this kernel has no Landlock"
 
 // baseABI is what a kernel must have for Landlock to count: any at all. What
 // later versions added is reported as weaker where it is missing; the mounts
