@@ -26,6 +26,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +68,11 @@ type Cmd struct {
 	// its processes are gone by then, so a copy can only be held up by the
 	// caller's own reader or writer. Zero: no bound.
 	WaitDelay time.Duration
+	// Start calls signal.Notify(Caught, Signals...) before the program can run, so
+	// that none is lost that is meant for it. It is here because only Start knows
+	// the moment at which that costs least.
+	Signals []os.Signal
+	Caught  chan<- os.Signal
 	// Logger receives one line when the sandbox starts, one when it ends and
 	// one for each thing that was weakened; at debug level one for each step.
 	// Nil is silent.
@@ -180,7 +186,7 @@ func (c *Cmd) Start() error {
 		return err
 	}
 	c.started = time.Now()
-	box, err := enter.Start(enter.Request{Plan: p.plan, Host: &p.host.facts, Name: c.name(), Stdio: fds})
+	box, err := enter.Start(enter.Request{Plan: p.plan, Host: &p.host.facts, Name: c.name(), Stdio: fds, Cloned: c.catch})
 	c.io.closeChild()
 	if err != nil {
 		c.io.closeAll()
@@ -201,6 +207,13 @@ func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
 	c.done = c.io.copy()
 	c.watch()
 	c.log(p)
+}
+
+// catch begins to catch signals.
+func (c *Cmd) catch() {
+	if len(c.Signals) > 0 && c.Caught != nil {
+		signal.Notify(c.Caught, c.Signals...)
+	}
 }
 
 // watch kills the sandbox when its time is over.

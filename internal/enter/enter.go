@@ -53,6 +53,10 @@ type Request struct {
 	Host  *facts.Host
 	Name  string // of the sandbox; names its control group
 	Stdio []int  // descriptors of ours that become 0, 1, 2 and more; not closed
+	// Cloned, if not nil, is called when process 1 exists and has steps to
+	// perform: what it does then costs the start little. With a user namespace
+	// of the sandbox's own, the workload cannot run before it returns.
+	Cloned func()
 }
 
 // Sandbox is a running sandbox. Its owner calls Close when its process has been
@@ -359,6 +363,9 @@ func (r *run) settle() error {
 		case s.Where == plan.Child && s.Do == plan.Action(plan.Wait{}):
 			gated = true
 		}
+	}
+	if r.req.Cloned != nil {
+		r.req.Cloned()
 	}
 	if gated {
 		if err := r.box.Status.Send([]byte{1}); err != nil {
