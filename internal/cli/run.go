@@ -45,25 +45,16 @@ func run(c *call) int {
 		return fail(c.cmd, err)
 	}
 	defer closeLog()
+	caught := catchSignals(cmd)
 	tty, err := openTerminal(box)
 	if err != nil {
 		return fail(c.cmd, err)
 	}
 	defer tty.close()
 	warn(box)
-
-	var caught signals
-	if box.Terminal { // it is raw from here on, and must be put back whatever ends us
-		caught = catchSignals()
-	}
 	if err := cmd.Start(); err != nil {
 		tty.close()
 		return fail(c.cmd, err)
-	}
-	// Only now: it starts threads, which costs a tenth of a start, and until the
-	// program runs a signal had better end us, and so the sandbox, at once.
-	if caught == nil {
-		caught = catchSignals()
 	}
 	go caught.forward(cmd.Process, tty)
 	tty.resize(cmd.Process)

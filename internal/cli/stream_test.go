@@ -71,7 +71,11 @@ func start(t *testing.T, args ...string) *running {
 		t.Fatal(err)
 	}
 	watchdog := time.AfterFunc(20*time.Second*sandboxtest.Slow(), func() { r.Process.Kill() })
-	t.Cleanup(func() { watchdog.Stop() })
+	t.Cleanup(func() {
+		watchdog.Stop()
+		r.Process.Kill() // nothing is left to kill unless the test failed
+		r.Wait()
+	})
 	r.out = bufio.NewReader(out)
 	r.want(t, "ready")
 	return r

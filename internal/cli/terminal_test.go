@@ -86,7 +86,11 @@ func (s *screen) run(t *testing.T, args ...string) {
 	s.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	check(t, s.Start())
 	watchdog := time.AfterFunc(20*time.Second*sandboxtest.Slow(), func() { s.Process.Kill() })
-	t.Cleanup(func() { watchdog.Stop() })
+	t.Cleanup(func() {
+		watchdog.Stop()
+		s.Process.Kill() // nothing is left to kill unless the test failed
+		s.Wait()
+	})
 }
 
 func (s *screen) write(t *testing.T, text string) {
@@ -149,12 +153,15 @@ func TestTerminal(t *testing.T) {
 
 	// The keys of job control are the sandbox's: they reach its foreground job.
 	s.write(t, "cat\n")
-	s.wait(t, "cat\r\n")
+	s.write(t, "it runs\n")
+	s.wait(t, "it runs\r\nit runs\r\n") // the echo, and cat
 	s.write(t, "\x1a")
 	s.wait(t, "Stopped")
 	s.wait(t, "prompt>")
 	s.write(t, "fg\n")
-	s.wait(t, "cat\r\n")
+	s.wait(t, "fg\r\ncat\r\n")
+	s.write(t, "again\n")
+	s.wait(t, "again\r\nagain\r\n")
 	s.write(t, "\x03")
 	s.wait(t, "^C") // what is typed before is thrown away
 	s.wait(t, "prompt>")
