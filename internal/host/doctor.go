@@ -98,7 +98,7 @@ func (m examiner) container() Finding {
 			f.Value = mark[1]
 		}
 	}
-	if f.Value == "none" && m.line("/proc/self/uid_map") != "" && strings.Fields(m.line("/proc/self/uid_map"))[2] != "4294967295" {
+	if ids := strings.Fields(m.line("/proc/self/uid_map")); f.Value == "none" && len(ids) > 2 && ids[2] != "4294967295" {
 		f.Value = "a user namespace"
 	}
 	if f.Value != "none" {
@@ -167,11 +167,13 @@ func (m examiner) landlock(abi int) Finding {
 		f.Status, f.Value = Missing, err.Error()
 		return f
 	}
-	if len(lost) > 0 {
-		f.Status, f.Fix = Weaker, fmt.Sprintf("boot a kernel with Landlock ABI %d", landlock.Latest)
-		for _, l := range lost {
-			f.Value += "; " + l.String()
-		}
+	need := 0
+	for _, l := range lost {
+		f.Value += "; " + l.String()
+		need = max(need, l.NeedABI)
+	}
+	if need > 0 {
+		f.Status, f.Fix = Weaker, fmt.Sprintf("boot a kernel with Landlock ABI %d or newer", need)
 	}
 	return f
 }

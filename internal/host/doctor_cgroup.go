@@ -33,7 +33,7 @@ func cgroupFindings(c facts.Cgroup) []Finding {
 			f.Status, f.Value = Weaker, "no hierarchy that we can see has this controller"
 			f.Fix = absent(c, l.name)
 		case h.Via == facts.CgroupDenied:
-			f.Status, f.Value, f.Fix = Weaker, h.Why, h.Fix
+			f.Status, f.Value, f.Fix = Weaker, h.Why, denial(h)
 		case h.Via == facts.CgroupScope:
 			f.Value = fmt.Sprintf("v%d, in a scope that systemd makes", h.Version)
 		default:
@@ -48,6 +48,15 @@ func cgroupFindings(c facts.Cgroup) []Finding {
 		all = append(all, f)
 	}
 	return append(all, swapFinding(c))
+}
+
+// denial is what to do about a group that is somebody else's. In version 1 a
+// directory may simply be given away; in version 2 the service manager does it.
+func denial(h facts.CgroupHierarchy) string {
+	if h.Version == 1 && os.Geteuid() != 0 && strings.Contains(h.Why, "permission denied") {
+		return fmt.Sprintf("sudo mkdir -p %[1]s/u%[2]d && sudo chown -R %[2]d %[1]s/u%[2]d && echo $$ | sudo tee %[1]s/u%[2]d/cgroup.procs", h.Own, os.Geteuid())
+	}
+	return h.Fix
 }
 
 // absent is what to do about a controller that nobody gave us.
