@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,7 +82,11 @@ func needs(t *testing.T, file string) (all []sandboxtest.Feature) {
 	first, _, _ := strings.Cut(string(data), "\n")
 	if list, ok := strings.CutPrefix(first, "# needs:"); ok {
 		for _, name := range strings.Fields(list) {
-			all = append(all, sandboxtest.Feature(name))
+			f := sandboxtest.Feature(name)
+			if !slices.Contains(sandboxtest.Features(), f) && f != sandboxtest.Program(strings.TrimPrefix(name, "program-")) {
+				t.Fatalf("%s needs %q, which is no feature", file, name)
+			}
+			all = append(all, f)
 		}
 	}
 	return all
