@@ -54,6 +54,7 @@ type encoder struct {
 	init  int             // process 1's image
 	argv  []string
 	envv  []string
+	edit  func(step, op int, o *child.Op)
 	err   error
 }
 
@@ -69,6 +70,9 @@ func (e *encoder) op(call string, nr uintptr, args ...uintptr) {
 
 //go:noinline
 func (e *encoder) put(call string, o *child.Op) {
+	if e.edit != nil {
+		e.edit(e.step, len(e.info), o)
+	}
 	e.info = append(e.info, opInfo{e.step, call})
 	e.Op(*o)
 }

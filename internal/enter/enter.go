@@ -57,6 +57,8 @@ type Request struct {
 	// perform: what it does then costs the start little. With a user namespace
 	// of the sandbox's own, the workload cannot run before it returns.
 	Cloned func()
+
+	edit func(step, op int, o *child.Op) // tests only: change an operation
 }
 
 // Sandbox is a running sandbox. Its owner calls Close when its process has been
@@ -179,7 +181,7 @@ func (r *run) high(f *kernel.FD) error {
 func (r *run) encode() error {
 	e := &r.enc
 	e.used, e.named = map[int]bool{}, map[plan.FD]int{}
-	e.state, e.init = int(r.child), int(r.init)
+	e.state, e.init, e.edit = int(r.child), int(r.init), r.req.edit
 	for to, from := range r.req.Stdio {
 		if to != from {
 			n, dup, err := above(from, len(r.req.Stdio))
@@ -207,7 +209,7 @@ func (r *run) encode() error {
 	e.Arena = arena
 	e.info = make([]opInfo, 0, opsFor(steps))
 	for i, s := range steps {
-		if s.Where == plan.Child {
+		if s.Where == plan.Child && e.err == nil {
 			e.encode(i, s.Do)
 		}
 	}
@@ -383,7 +385,7 @@ func (r *run) settle() error {
 // gone prefers what a dead child said to what its death made fail here.
 func (r *run) gone(err error) error {
 	var b [8]byte
-	if n, _, e := r.box.Status.Receive(b[:], false); e == nil && n == len(b) {
+	if n, _, e := r.receive(b[:], false); e == nil && n == len(b) {
 		if kind, value := pid1.Decode(b[:]); kind >= 0 {
 			return r.stepReport(kind, value)
 		}
@@ -391,9 +393,19 @@ func (r *run) gone(err error) error {
 	return err
 }
 
+// receive reads one message. A child that ends before it has read that the gate
+// is open resets the connection, once: what it has said before is still there.
+func (r *run) receive(b []byte, wait bool) (n int, passed kernel.FD, err error) {
+	n, passed, err = r.box.Status.Receive(b, wait)
+	if kernel.IsErrno(err, kernel.ECONNRESET) {
+		n, passed, err = r.box.Status.Receive(b, wait)
+	}
+	return n, passed, err
+}
+
 func (r *run) message() (done bool, err error) {
 	var b [8]byte
-	n, fd, err := r.box.Status.Receive(b[:], true)
+	n, fd, err := r.receive(b[:], true)
 	if err != nil {
 		return false, fmt.Errorf("read the status socket: %w", err)
 	}
