@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -120,6 +121,54 @@ func TestWorkspaceOfUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestPropagation: a directory whose mounts the host shares, as systemd has them
+// all, is not shared with the sandbox. What is mounted inside does not appear
+// outside, nor the other way round.
+func TestPropagation(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Root)
+	privately(t, func() {
+		dir, other := t.TempDir(), t.TempDir()
+		mount := func(source, target, fs string, flags uintptr) {
+			t.Helper()
+			if err := unix.Mount(source, target, fs, flags, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mount("shared", dir, "tmpfs", 0)
+		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+		mount("", dir, "", unix.MS_SHARED)
+		write(t, dir+"/sub/file", "sub")
+		write(t, dir+"/late/file", "late")
+		write(t, other+"/marker", "")
+		before, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, userns := range []spec.Userns{spec.UsernsPrivate, spec.UsernsHost} {
+			s := &spec.Sandbox{Userns: userns, Workspace: &spec.Bind{Source: dir}, Volumes: []spec.Volume{{Source: other, Target: "/workspace/sub"}}}
+			c := (&attempt{TB: t}).command(withProbe(s), probePath, "signals")
+			out := started(t, c, "ready")
+			now, err := os.ReadFile("/proc/self/mountinfo")
+			if err != nil || string(now) != string(before) {
+				t.Errorf("userns %q: the host's mounts became, %v,\n%s", userns, err, now)
+			}
+			mount("late", dir+"/late", "tmpfs", 0)
+			inside, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.Process.Pid()))
+			if err != nil || strings.Contains(string(inside), " late ") || strings.Contains(string(inside), "shared:") || strings.Contains(string(inside), "master:") {
+				t.Errorf("userns %q: inside, %v,\n%s", userns, err, inside)
+			}
+			if err := unix.Unmount(dir+"/late", 0); err != nil {
+				t.Error(err)
+			}
+			if err := c.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+			_ = c.Wait()
+			drained(t, out)
+		}
+	})
 }
 
 // TestHostUserns: the way out keeps the host's ids, without any capability, and

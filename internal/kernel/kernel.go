@@ -130,9 +130,11 @@ func CloneTree(fd FD) (FD, error) {
 }
 
 // SetMountAttr changes a detached mount and all below it (mount_setattr, 5.12).
-// With a user namespace it also translates the owners of files through it.
+// With a user namespace it also translates the owners of files through it. The
+// tree becomes private: a clone of a shared mount, as systemd makes them all,
+// would carry what is mounted below it back to the host.
 func SetMountAttr(tree FD, set uint64, userns FD) error {
-	attr := unix.MountAttr{Attr_set: set}
+	attr := unix.MountAttr{Attr_set: set, Propagation: unix.MS_PRIVATE}
 	if userns >= 0 {
 		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
 		attr.Userns_fd = uint64(userns)
