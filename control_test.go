@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
@@ -341,6 +343,22 @@ func again(t *testing.T, attr *syscall.SysProcAttr, env string) {
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// plainDir returns a new directory on a file system that is not mounted nosuid or
+// nodev, as /tmp may be: a mount that is made of it would keep that.
+func plainDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "nucleus-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	var fs unix.Statfs_t
+	if err := errors.Join(os.Chmod(dir, 0o755), unix.Statfs(dir, &fs)); err != nil || fs.Flags&(unix.ST_NOSUID|unix.ST_NODEV) != 0 {
+		t.Fatalf("/var/tmp: %v, flags %#x, want neither nosuid nor nodev", err, fs.Flags)
+	}
+	return dir
 }
 
 // asRoot reports whether this process has the power to make ranges of ids.

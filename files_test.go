@@ -178,7 +178,7 @@ func TestNoDevices(t *testing.T) {
 	})
 	t.Run("directory", func(t *testing.T) {
 		sandboxtest.Need(t, sandboxtest.Root)
-		dir := t.TempDir()
+		dir := plainDir(t)
 		if err := unix.Mknod(dir+"/full", unix.S_IFCHR|0o666, 1<<8|7); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func TestNoDevices(t *testing.T) {
 // nobody whom the sandbox could become.
 func TestSetuid(t *testing.T) {
 	sandboxtest.Need(t, sandboxtest.Root)
-	dir := t.TempDir()
+	dir := plainDir(t)
 	program := dir + "/setuid"
 	data, err := os.ReadFile(self)
 	if err != nil {
@@ -207,11 +207,6 @@ func TestSetuid(t *testing.T) {
 	}
 	if err := os.Chmod(program, 0o755|os.ModeSetuid); err != nil {
 		t.Fatal(err)
-	}
-	for _, dir := range []string{dir, filepath.Dir(dir)} { // for a user that is not root
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
 	}
 	body := func(userns spec.Userns) func(a *attempt) error {
 		return func(a *attempt) error {

@@ -3,6 +3,7 @@ package nucleus_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -134,6 +135,13 @@ func TestInitCannotBeKilled(t *testing.T) {
 // TestNetwork wants a loopback device that is up, and nothing else.
 func TestNetwork(t *testing.T) {
 	needSandbox(t)
+	controls := []control{without(plan.LoopbackUp{})}
+	// Where the host too has nothing but lo, only TestNamespaces can tell.
+	if all, err := net.Interfaces(); err != nil || len(all) > 1 {
+		controls = append(controls, together(withoutNamespace("net", abi.CloneNewNet), without(plan.LoopbackUp{})))
+	} else {
+		t.Log("the host has no network but lo either: nothing to tell from")
+	}
 	FailsWithout(t, func(a *attempt) error {
 		answers, err := a.ask(&spec.Sandbox{}, "net", "read /proc/net/route", "loopback", "dial tcp 192.0.2.1:80", "dial udp 192.0.2.1:53", "dial tcp [2001:db8::1]:80", "dial tcp 169.254.169.254:80")
 		if err != nil {
@@ -155,10 +163,7 @@ func TestNetwork(t *testing.T) {
 			}
 		}
 		return errors.Join(errs...)
-	},
-		without(plan.LoopbackUp{}),
-		together(withoutNamespace("net", abi.CloneNewNet), without(plan.LoopbackUp{})),
-	)
+	}, controls...)
 }
 
 // TestHostname: the sandbox's own, and the host's is not there to see.

@@ -89,7 +89,7 @@ func TestInheritedCapabilities(t *testing.T) {
 // TestFileCapabilities executes a file that has capabilities.
 func TestFileCapabilities(t *testing.T) {
 	sandboxtest.Need(t, sandboxtest.Root)
-	file := t.TempDir() + "/capable"
+	file := plainDir(t) + "/capable"
 	data, err := os.ReadFile(self)
 	if err != nil {
 		t.Fatal(err)

@@ -37,11 +37,12 @@ var programs = []struct {
 	name   string
 	tools  []string // that must be there; the first runs
 	arg    []string
-	script string // standard input
-	want   string // in the output
+	host   []string // what the host must be able to do with it: some have it in part
+	script string   // standard input
+	want   string   // in the output
 	long   bool
 }{
-	{"python", []string{"python3"}, []string{"-"}, `
+	{"python", []string{"python3"}, []string{"-"}, []string{"-c", "import multiprocessing, sqlite3, ssl, asyncio, ctypes"}, `
 import subprocess, threading, multiprocessing, sqlite3, ssl, tempfile, os, signal, socket, select, time, json, pwd, fcntl, mmap, asyncio, ctypes, concurrent.futures
 assert subprocess.run(["sh", "-c", "echo sub"], capture_output=True, text=True).stdout == "sub\n"
 r = []
@@ -71,7 +72,7 @@ if __name__ == "__main__":
     e = select.epoll(); e.close(); os.eventfd(0); time.clock_gettime(time.CLOCK_BOOTTIME)
     print("py" + "thon ok")
 `, "python ok", false},
-	{"node", []string{"node"}, []string{"-"}, `
+	{"node", []string{"node"}, []string{"-"}, nil, `
 const {Worker} = require("worker_threads"), cp = require("child_process"), fs = require("fs"), http = require("http"), os = require("os"), crypto = require("crypto"), zlib = require("zlib");
 const w = new Worker("require('worker_threads').parentPort.postMessage(6*7)", {eval: true});
 w.on("message", m => { if (m !== 42) process.exit(1);
@@ -81,47 +82,47 @@ w.on("message", m => { if (m !== 42) process.exit(1);
   const s = http.createServer((q, r) => r.end("hi")).listen(0, "127.0.0.1", () => http.get({port: s.address().port}, r => r.on("data", b => { console.log("node " + b); watch.close(); s.close(); w.terminate(); process.exit(0); })));
 });
 `, "node hi", false},
-	{"c", []string{"sh", "gcc", "as", "ld"}, []string{"-e"}, `
+	{"c", []string{"sh", "gcc", "as", "ld"}, []string{"-e"}, nil, `
 cd /x; printf '#include <stdio.h>\n#include <pthread.h>\nvoid*f(void*a){return a;}int main(){pthread_t t;pthread_create(&t,0,f,0);pthread_join(t,0);puts("compiled");}' >a.c
 gcc -O1 -o a a.c -pthread && ./a
 `, "compiled", false},
-	{"c++ and make", []string{"sh", "g++", "make"}, []string{"-e"}, `
+	{"c++ and make", []string{"sh", "g++", "make"}, []string{"-e"}, nil, `
 cd /x; printf '#include <iostream>\n#include <thread>\nint main(){std::thread t([]{});t.join();try{throw 1;}catch(int){std::cout<<"made\\n";}}' >a.cc
 printf 'all: a\n\t./a\na: a.cc\n\tg++ -o $@ $< -pthread\n' >Makefile; make -j2
 `, "made\n", false},
-	{"java", []string{"sh", "java", "javac"}, []string{"-e"}, `
+	{"java", []string{"sh", "java", "javac"}, []string{"-e"}, nil, `
 java -version 2>&1 | head -1; cd /x
 printf 'public class A { public static void main(String[] a) throws Exception { Thread t = new Thread(() -> System.out.println("java in " + Runtime.version().feature())); t.start(); t.join(); new ProcessBuilder("true").start().waitFor(); javax.net.ssl.SSLContext.getDefault(); java.util.TimeZone.getDefault(); } }' >A.java
 javac A.java && java -cp . A
 `, "java in", true},
-	{"go", []string{"sh", "go"}, []string{"-e"}, `
+	{"go", []string{"sh", "go"}, []string{"-e"}, nil, `
 cd /x; export GOCACHE=/x/cache GOTMPDIR=/x GOTOOLCHAIN=local GOFLAGS=-p=2 CGO_ENABLED=0 GOPATH=/x/go; mkdir -p src; cd src
 printf 'module m\ngo 1.20\n' >go.mod; printf 'package main\nfunc main() { c := make(chan int); go func() { c <- 1 }(); <-c; println("built") }' >a.go
 GO build -o /x/m . && /x/m 2>&1
 `, "built", true},
-	{"rust", []string{"sh", "rustc"}, []string{"-e"}, `
+	{"rust", []string{"sh", "rustc"}, []string{"-e"}, nil, `
 cd /x; printf 'fn main(){std::thread::spawn(||println!("rusty")).join().unwrap();}' >a.rs; rustc a.rs && ./a
 `, "rusty", true},
-	{"git", []string{"sh", "git"}, []string{"-e"}, `
+	{"git", []string{"sh", "git"}, []string{"-e"}, nil, `
 cd /x; git init -q -b main r; cd r; git config user.name n; git config user.email e@x; for i in 1 2 3; do echo $i >f$i; done; git add .; git commit -qm one
 git checkout -q -b b; echo 4 >f4; git add f4; git commit -qm two; git checkout -q main; git merge -q b; git gc -q; git worktree add -q ../w b; git clone -q . ../c; git -C ../c log --oneline | wc -l; git fsck; git stash list; git status --short
 `, "2\n", false},
-	{"shell tools", []string{"bash", "tar", "find", "xargs", "gzip", "sed", "awk"}, []string{"-e"}, `
+	{"shell tools", []string{"bash", "tar", "find", "xargs", "gzip", "sed", "awk"}, []string{"-e"}, nil, `
 cd /x; mkdir -p a/b; seq 1000 >a/b/n; ln -s n a/b/l; mkfifo a/p; touch -d 2001-01-01 a/b/n; chmod 640 a/b/n; setfattr -n user.x -v y a/b/n 2>/dev/null || :
 tar czf t.tgz a; mkdir o; tar xzpf t.tgz -C o; cp -a a c; find o -type f -print0 | xargs -0 -P2 -n1 wc -l; rm -rf c; diff -r a/b o/a/b
 df /x >/dev/null; stat -f / >/dev/null; id -un; whoami; getent passwd root >/dev/null; date; date -d @0 +%Z; tty || :; nproc; uptime -p >/dev/null 2>&1 || :; ps ax >/dev/null
 (timeout 0.2 sleep 5 || test $? = 124); flock t.tgz true; nice true; nohup true 2>/dev/null; mktemp; exec 3<>/dev/tcp/127.0.0.1/1 || :; cat <(echo sub) >/dev/null; echo y >/dev/null; echo x >/dev/tty 2>/dev/null || :; cat </dev/null; head -c 8 /dev/urandom | wc -c
 trap 'echo trapped' USR1; kill -USR1 $$; wait; coproc cat; ulimit -n 64; umask 077; sort -R a/b/n | sort -n | tail -1; dd if=/dev/zero of=z bs=1M count=2 oflag=direct 2>/dev/null || dd if=/dev/zero of=z bs=1M count=2 2>/dev/null; sync z; truncate -s 0 z; echo shell is fine
 `, "shell is fine", false},
-	{"perl", []string{"perl"}, []string{"-"}, `
+	{"perl", []string{"perl"}, []string{"-"}, []string{"-MTime::HiRes", "-MFile::Temp", "-MIO::Select", "-e1"}, `
 use strict; use POSIX; use Socket; use IO::Select; use File::Temp; use Time::HiRes qw(usleep);
 my $p = fork(); if (!$p) { exit 3 } waitpid($p, 0); die if $? >> 8 != 3; socketpair(my $r, my $w, AF_UNIX, SOCK_STREAM, 0) or die; my @l = getpwuid($<); die unless $l[7] eq $ENV{HOME};
 my $f = File::Temp->new; print $f "x"; print "perl ", join(",", sort { $a <=> $b } (3,1,2)), "\n";
 `, "perl 1,2,3", false},
-	{"openssl and keys", []string{"sh", "openssl", "ssh-keygen"}, []string{"-e"}, `
+	{"openssl and keys", []string{"sh", "openssl", "ssh-keygen"}, []string{"-e"}, nil, `
 cd /x; openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out c -days 1 -subj /CN=x 2>/dev/null; openssl verify -CAfile c c; ssh-keygen -q -t ed25519 -N '' -f id; ls id.pub; ls /etc/ssl/certs | wc -l
 `, "id.pub", false},
-	{"sqlite", []string{"sqlite3"}, []string{"/x/db"}, `pragma journal_mode=wal; create table t(a); insert into t values(41); select a+1 from t;`, "42", false},
+	{"sqlite", []string{"sqlite3"}, []string{"/x/db"}, nil, `pragma journal_mode=wal; create table t(a); insert into t values(41); select a+1 from t;`, "42", false},
 }
 
 // TestPrograms runs them as root and as a user of the sandbox.
@@ -140,6 +141,9 @@ func TestPrograms(t *testing.T) {
 				paths := map[string]string{}
 				for _, name := range p.tools {
 					paths[name] = tool(t, name)
+				}
+				if p.host != nil && exec.Command(paths[p.tools[0]], p.host...).Run() != nil {
+					sandboxtest.Need(t, sandboxtest.Program(p.tools[0]+" with all of its library"))
 				}
 				if p.long && user.UID != 0 {
 					return // once is long enough
