@@ -67,8 +67,15 @@ func mutantBase(t *testing.T, host, spec string) *Plan {
 	return p
 }
 
-// TestCheckMissesNoStep removes each step of real plans in turn.
-func TestCheckMissesNoStep(t *testing.T) {
+// TestCheckCatchesMutations changes real plans for the worse.
+func TestCheckCatchesMutations(t *testing.T) {
+	t.Run("step removed", checkSeesRemovals)
+	t.Run("step moved", checkSeesMoves)
+	t.Run("step changed", checkSeesChanges)
+}
+
+// checkSeesRemovals removes each step of real plans in turn.
+func checkSeesRemovals(t *testing.T) {
 	accepted := map[reflect.Type]bool{}
 	for _, m := range mutants {
 		base := mutantBase(t, m.host, m.spec)
@@ -145,7 +152,7 @@ var fixed = []reflect.Type{
 	reflect.TypeFor[ExecInit](), reflect.TypeFor[Seccomp](), reflect.TypeFor[Exec](),
 }
 
-// rules of order, for TestCheckSeesMoves: a step of the first kind behind one of
+// rules of order, for checkSeesMoves: a step of the first kind behind one of
 // the second must be noticed.
 var rules = [][2]string{
 	{"PivotRoot", "Mkdir"}, {"PivotRoot", "MakeLink"}, {"PivotRoot", "Touch"}, {"PivotRoot", "WriteFile"}, {"PivotRoot", "CopyFile"},
@@ -157,8 +164,8 @@ var rules = [][2]string{
 	{"WriteMap", "Wait"}, {"MoveMount", "DropCaps"}, {"SetAttr", "DropCaps"}, {"OpenTerminal", "Landlock"}, {"PivotRoot", "Landlock"},
 }
 
-// TestCheckSeesMoves moves each step to every other place.
-func TestCheckSeesMoves(t *testing.T) {
+// checkSeesMoves moves each step to every other place.
+func checkSeesMoves(t *testing.T) {
 	seen := map[[2]string]bool{}
 	for _, m := range mutants {
 		base := mutantBase(t, m.host, m.spec)
@@ -225,8 +232,8 @@ func onlyAnyPlace(steps []Step, from, to int) bool {
 	return true
 }
 
-// TestCheckSeesChanges changes fields of steps to something unsafe.
-func TestCheckSeesChanges(t *testing.T) {
+// checkSeesChanges changes fields of steps to something unsafe.
+func checkSeesChanges(t *testing.T) {
 	change := func(a Action) (out []Action) {
 		switch a := a.(type) {
 		case SetAttr:
