@@ -58,8 +58,11 @@ TEXT ·initAMD64(SB), NOSPLIT|NOFRAME, $0-0
 	XORL R8, R8
 	XORL R9, R9
 	SYSCALL
+	CMPQ AX, $-11                // EAGAIN: there is nothing to read, and somebody there
+	JEQ  supervised
 	TESTQ AX, AX
-	JZ   orphaned
+	JLE  orphaned                // end of file, or a reset
+supervised:
 
 	// The workload's process shares our memory until it executes, and we sleep
 	// until then. So it can tell us what went wrong without a system call, which
@@ -119,7 +122,7 @@ wait:
 	JMP  wait
 
 lifeline:
-	MOVL $45, AX                 // recvfrom, as above: end of file means that nobody supervises us
+	MOVL $45, AX                 // recvfrom, as above: end of file or a reset means that nobody supervises us
 	MOVL BX, DI
 	LEAQ 32(R15), SI
 	MOVL $1, DX
@@ -127,8 +130,10 @@ lifeline:
 	XORL R8, R8
 	XORL R9, R9
 	SYSCALL
+	CMPQ AX, $-11                // EAGAIN, as above
+	JEQ  wait
 	TESTQ AX, AX
-	JNZ  wait
+	JG   wait
 orphaned:
 	MOVL $137, DI                // as if killed; the kernel kills all the others
 	JMP  exit
@@ -165,14 +170,22 @@ signalled:
 	JMP  exit
 
 workload:
-	MOVL $112, AX                // setsid()
-	SYSCALL
-	TESTQ AX, AX
-	JS   failed
 	MOVL $0x401014, AX           // flags: 1 makes descriptor 0 the controlling terminal
 	MOVL (AX), AX
 	ANDL $1, AX
-	JZ   unmask
+	JNZ  session
+	MOVL $109, AX                // setpgid(0, 0): in our session it can be stopped by a signal
+	XORL DI, DI
+	XORL SI, SI
+	SYSCALL
+	TESTQ AX, AX
+	JS   failed
+	JMP  unmask
+session:
+	MOVL $112, AX                // setsid(): a terminal needs a session of its own
+	SYSCALL
+	TESTQ AX, AX
+	JS   failed
 	MOVL $16, AX                 // ioctl(0, TIOCSCTTY, 0)
 	XORL DI, DI
 	MOVL $0x540e, SI

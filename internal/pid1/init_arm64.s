@@ -51,7 +51,11 @@ TEXT ·initARM64(SB), NOSPLIT|NOFRAME, $0-0
 	MOVD ZR, R4
 	MOVD ZR, R5
 	SVC
-	CBZ  R0, orphaned
+	CMN  $11, R0                 // EAGAIN: there is nothing to read, and somebody there
+	BEQ  supervised
+	CMP  $0, R0
+	BLE  orphaned                // end of file, or a reset
+supervised:
 
 	MOVD $220, R8                // clone(CLONE_VM|CLONE_VFORK|SIGCHLD)
 	MOVD $0x4111, R0
@@ -114,7 +118,10 @@ lifeline:
 	MOVD ZR, R4
 	MOVD ZR, R5
 	SVC
-	CBNZ R0, wait
+	CMN  $11, R0                 // EAGAIN, as above
+	BEQ  wait
+	CMP  $0, R0
+	BGT  wait
 orphaned:
 	MOVD $137, R0
 	B    exit
@@ -150,12 +157,19 @@ signalled:
 	B    exit
 
 workload:
-	MOVD $157, R8                // setsid()
-	SVC
-	TBNZ $63, R0, failed
 	MOVD $0x401014, R9           // flags: 1 makes descriptor 0 the controlling terminal
 	MOVWU (R9), R9
-	TBZ  $0, R9, unmask
+	TBNZ $0, R9, session
+	MOVD $154, R8                // setpgid(0, 0): in our session it can be stopped by a signal
+	MOVD ZR, R0
+	MOVD ZR, R1
+	SVC
+	TBNZ $63, R0, failed
+	B    unmask
+session:
+	MOVD $157, R8                // setsid(): a terminal needs a session of its own
+	SVC
+	TBNZ $63, R0, failed
 	MOVD $29, R8                 // ioctl(0, TIOCSCTTY, 0)
 	MOVD ZR, R0
 	MOVD $0x540e, R1

@@ -63,8 +63,8 @@ func workload(what string) error {
 	case "state":
 		status, err := os.ReadFile("/proc/self/status")
 		fmt.Printf("%s\npid %d ppid %d args %q env %q\n", status, os.Getpid(), os.Getppid(), os.Args, os.Environ())
-		sid, _, _ := syscall.RawSyscall(syscall.SYS_GETSID, 0, 0, 0)
-		fmt.Println("sid", sid)
+		pgid, _, _ := syscall.RawSyscall(syscall.SYS_GETPGID, 0, 0, 0)
+		fmt.Println("pgid", pgid)
 		return err
 	case "spy":
 		return spy()
@@ -327,7 +327,7 @@ func TestWorkloadsState(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`pid 2 ppid 1 args ["zero" "one" ""] env ["A=b" "` + workloadEnv + `=state"]`, "sid 2", "SigBlk:\t0000000000000000", "NoNewPrivs:\t1",
+		`pid 2 ppid 1 args ["zero" "one" ""] env ["A=b" "` + workloadEnv + `=state"]`, "pgid 2", "SigBlk:\t0000000000000000", "NoNewPrivs:\t1",
 	} {
 		if !strings.Contains(string(all), want) {
 			t.Errorf("got\n%s\nwant %q in it", all, want)

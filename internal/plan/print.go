@@ -196,7 +196,9 @@ func (a Rlimit) String() string {
 	return fmt.Sprintf("%s %d", a.Name, a.Hard)
 }
 func (a DropBounding) String() string { return fmt.Sprintf("bounding set: none of 0 to %d", a.Last) }
-func (a Landlock) String() string     { return a.Rules.String() }
+func (a Landlock) String() string {
+	return fmt.Sprintf("ABI %d, %d path rules", a.Rules.ABI, len(a.Rules.Rules))
+}
 func (a Seccomp) String() string {
 	return fmt.Sprintf("%s (%d instructions)", a.Name, len(a.Program.Insns))
 }
