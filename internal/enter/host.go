@@ -36,6 +36,13 @@ func (r *run) host(a plan.Action) error {
 		return r.makeInit(a)
 	case plan.HostTree:
 		return r.hostTree(a)
+	case plan.OwnPipes:
+		for _, fd := range r.req.Stdio {
+			if err := kernel.OwnPipe(kernel.FD(fd), r.box.IDBase+a.UID, r.box.IDBase+a.GID); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	return fmt.Errorf("this is a bug in nucleus: no action for host step %T", a)
 }

@@ -170,6 +170,18 @@ type Stat = unix.Stat_t
 // FstatFD looks at an open file.
 func FstatFD(f FD, st *Stat) error { return unix.Fstat(int(f), st) }
 
+// OwnPipe changes the owner of an anonymous pipe; anything else is left alone.
+func OwnPipe(f FD, uid, gid uint32) error {
+	var fs unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(int(f), &fs) }); err != nil {
+		return err
+	}
+	if fs.Type != unix.PIPEFS_MAGIC {
+		return nil
+	}
+	return unix.Fchown(int(f), int(uid), int(gid))
+}
+
 // Readlink returns where a symbolic link points to. Links longer than a page
 // do not exist (PATH_MAX).
 func Readlink(path string) (string, error) {

@@ -171,6 +171,7 @@ const ownTasks = 1
 func (b *builder) prepare(l limitPlan) {
 	if b.ranged {
 		b.add(Host, "userns", ReserveIDs{Count: rangeSize})
+		b.add(Host, "user", OwnPipes{UID: b.spec.User.UID, GID: b.spec.User.GID})
 	}
 	if len(l.controllers) > 0 {
 		b.add(Host, "limits", CgroupCreate{Controllers: l.controllers})

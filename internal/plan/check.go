@@ -89,6 +89,7 @@ type kind int
 const (
 	kOther kind = iota
 	kReserveIDs
+	kOwnPipes
 	kCgroupCreate
 	kCgroupWrite
 	kHostTree
@@ -96,6 +97,7 @@ const (
 	kClone
 	kWriteMap
 	kCgroupAdd
+	kSession
 	kStdio
 	kClose
 	kPrivate
@@ -129,6 +131,10 @@ func kindOf(a Action) kind {
 	switch a.(type) {
 	case ReserveIDs:
 		return kReserveIDs
+	case OwnPipes:
+		return kOwnPipes
+	case NewSession:
+		return kSession
 	case CgroupCreate:
 		return kCgroupCreate
 	case CgroupWrite:
@@ -316,13 +322,13 @@ func (c *check) attr(i int, a Attr, devices bool) {
 
 // must are the kinds of step that every plan has exactly once.
 var must = [...]kind{
-	kMakeInit, kClone, kStdio, kClose, kPrivate, kPivot, kSecurebits, kSetIDs, kHostname, kBounding, kAmbient, kCaps,
+	kMakeInit, kClone, kSession, kStdio, kClose, kPrivate, kPivot, kSecurebits, kSetIDs, kHostname, kBounding, kAmbient, kCaps,
 	kNoNewPrivs, kLifeline, kExecInit, kSeccomp, kExec,
 }
 
 // before are pairs: every step of the first kind comes before any of the second.
 var before = [...][2]kind{
-	{kReserveIDs, kHostTree}, {kCgroupCreate, kCgroupWrite}, {kStdio, kClose},
+	{kReserveIDs, kHostTree}, {kReserveIDs, kOwnPipes}, {kSession, kExecInit}, {kCgroupCreate, kCgroupWrite}, {kStdio, kClose},
 	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kWait, kCgroupNS}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
 	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
 	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},

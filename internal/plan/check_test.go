@@ -33,7 +33,6 @@ func TestSecondOpinion(t *testing.T) {
 // the workload has no place here.
 var harmless = map[reflect.Type]string{
 	reflect.TypeFor[Umask]():         "files of the sandbox's own root or the workload's get other modes",
-	reflect.TypeFor[NewSession]():    "the init puts the workload into a session of its own",
 	reflect.TypeFor[LoopbackUp]():    "less works: 127.0.0.1 does not",
 	reflect.TypeFor[Keyring]():       "the filter refuses keyctl, add_key and request_key",
 	reflect.TypeFor[Mkdir]():         "less is there; what needs it fails, and the start with it",
@@ -115,7 +114,7 @@ var anyPlace = map[reflect.Type]string{
 	reflect.TypeFor[WriteMap]():      "before the gate opens; in the wrong order the kernel refuses it",
 	reflect.TypeFor[DenySetgroups](): "before the gate opens; too late, the map of groups is refused",
 	reflect.TypeFor[Umask]():         "modes of the sandbox's own files",
-	reflect.TypeFor[NewSession]():    "before the init's own setsid, whatever comes between",
+	reflect.TypeFor[NewSession]():    "before process 1, which never leaves the session that it is in",
 	reflect.TypeFor[Stdio]():         "before descriptors are closed, which Check sees to",
 	reflect.TypeFor[OpenTree]():      "before its mount is used, which Check sees to; behind pivot_root the host's path is not there and the start fails",
 	reflect.TypeFor[NewMount]():      "before pivot_root, which Check sees to",
@@ -309,7 +308,7 @@ func TestSecondOpinionCanFail(t *testing.T) {
 		base := mutantBase(t, m.host, m.spec)
 		for i, st := range base.Steps {
 			switch st.Do.(type) {
-			case Hostname, Securebits, ClearAmbient, Stdio, MountFS:
+			case NewSession, Hostname, Securebits, ClearAmbient, Stdio, MountFS:
 				continue // these it takes Check's word for, or does not know
 			}
 			p := &Plan{Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}

@@ -56,7 +56,7 @@ func (o *opinion) bad(format string, args ...any) {
 func (o *opinion) place() {
 	want := Child
 	switch o.step.Do.(type) {
-	case ReserveIDs, CgroupCreate, CgroupWrite, MakeInit, HostTree:
+	case ReserveIDs, OwnPipes, CgroupCreate, CgroupWrite, MakeInit, HostTree:
 		want = Host
 	case CloneInto:
 		want = Clone

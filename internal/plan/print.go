@@ -76,6 +76,7 @@ func (CgroupCreate) Call() string   { return "cgroup.create" }
 func (CgroupWrite) Call() string    { return "cgroup.write" }
 func (MakeInit) Call() string       { return "memfd_create" }
 func (HostTree) Call() string       { return "open_tree" }
+func (OwnPipes) Call() string       { return "fchown" }
 func (CloneInto) Call() string      { return "clone3" }
 func (WriteMap) Call() string       { return "write" }
 func (DenySetgroups) Call() string  { return "write" }
@@ -129,6 +130,7 @@ func (a HostTree) String() string {
 	}
 	return s
 }
+func (a OwnPipes) String() string { return fmt.Sprintf("pipes to %d:%d inside", a.UID, a.GID) }
 func (a CloneInto) String() string {
 	s := bitNames(a.Flags, cloneFlagNames)
 	if a.Cgroup {

@@ -66,6 +66,10 @@ type (
 		Filter   seccomp.Program
 		Terminal bool
 	}
+	// OwnPipes gives the anonymous pipes among the workload's descriptors to the
+	// sandbox's user, who could not open /dev/stdout otherwise. Named files keep
+	// their owner.
+	OwnPipes struct{ UID, GID uint32 }
 	// HostTree clones a mount of the host, from a path opened with the host's
 	// rights. With IDMap, the files' owner is the sandbox's user inside.
 	HostTree struct {
