@@ -308,8 +308,11 @@ func TestBadDescriptor(t *testing.T) {
 	a.Stdio[1] = 1 << 20
 	stdio := -1
 	for i, s := range a.Plan.Steps {
-		if _, ok := s.Do.(plan.Stdio); ok {
-			stdio = i
+		switch s.Do.(type) {
+		case plan.OwnPipes, plan.Stdio: // root's pipes change owner first
+			if stdio < 0 {
+				stdio = i
+			}
 		}
 	}
 	if err := wantFailure(t, a, stdio); !errors.Is(err, syscall.EBADF) {

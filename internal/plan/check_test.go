@@ -33,6 +33,8 @@ func TestSecondOpinion(t *testing.T) {
 // the workload has no place here.
 var harmless = map[reflect.Type]string{
 	reflect.TypeFor[Umask]():         "files of the sandbox's own root or the workload's get other modes",
+	reflect.TypeFor[OwnPipes]():      "less works: /dev/stdout cannot be opened where it is a pipe",
+	reflect.TypeFor[OwnPipes]():      "less works: /dev/stdout cannot be opened",
 	reflect.TypeFor[LoopbackUp]():    "less works: 127.0.0.1 does not",
 	reflect.TypeFor[Keyring]():       "the filter refuses keyctl, add_key and request_key",
 	reflect.TypeFor[Mkdir]():         "less is there; what needs it fails, and the start with it",
@@ -106,6 +108,7 @@ func checkSeesRemovals(t *testing.T) {
 // the workload, and why. Elsewhere they either work or fail the start.
 var anyPlace = map[reflect.Type]string{
 	reflect.TypeFor[ReserveIDs]():    "before what uses the range, which Check sees to",
+	reflect.TypeFor[OwnPipes]():      "after the range is reserved, which Check sees to",
 	reflect.TypeFor[CgroupCreate]():  "before what is written to it, which Check sees to",
 	reflect.TypeFor[CgroupWrite]():   "before the clone, as every host step",
 	reflect.TypeFor[MakeInit]():      "before the clone, as every host step",
@@ -114,6 +117,7 @@ var anyPlace = map[reflect.Type]string{
 	reflect.TypeFor[WriteMap]():      "before the gate opens; in the wrong order the kernel refuses it",
 	reflect.TypeFor[DenySetgroups](): "before the gate opens; too late, the map of groups is refused",
 	reflect.TypeFor[Umask]():         "modes of the sandbox's own files",
+	reflect.TypeFor[OwnPipes]():      "before the clone, as every host step; after the range is reserved, which Check sees to",
 	reflect.TypeFor[NewSession]():    "before process 1, which never leaves the session that it is in",
 	reflect.TypeFor[Stdio]():         "before descriptors are closed, which Check sees to",
 	reflect.TypeFor[OpenTree]():      "before its mount is used, which Check sees to; behind pivot_root the host's path is not there and the start fails",
@@ -159,7 +163,7 @@ var rules = [][2]string{
 	{"Stdio", "CloseInherited"}, {"Wait", "SetIDs"}, {"Wait", "NewCgroupNS"}, {"Securebits", "SetIDs"}, {"SetIDs", "DropCaps"},
 	{"DropBounding", "DropCaps"}, {"ClearAmbient", "DropCaps"}, {"Rlimit", "DropCaps"}, {"Hostname", "DropCaps"}, {"DropCaps", "Landlock"},
 	{"NoNewPrivs", "Landlock"}, {"Landlock", "ExecInit"}, {"NoNewPrivs", "ExecInit"}, {"Lifeline", "ExecInit"}, {"ExecInit", "Seccomp"},
-	{"Seccomp", "Exec"}, {"ReserveIDs", "HostTree"}, {"CgroupCreate", "CgroupWrite"}, {"MakeInit", "CloneInto"}, {"CloneInto", "WriteMap"},
+	{"Seccomp", "Exec"}, {"ReserveIDs", "HostTree"}, {"ReserveIDs", "OwnPipes"}, {"NewSession", "ExecInit"}, {"CgroupCreate", "CgroupWrite"}, {"MakeInit", "CloneInto"}, {"CloneInto", "WriteMap"},
 	{"WriteMap", "Wait"}, {"MoveMount", "DropCaps"}, {"SetAttr", "DropCaps"}, {"OpenTerminal", "Landlock"}, {"PivotRoot", "Landlock"},
 }
 

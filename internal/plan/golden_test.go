@@ -139,8 +139,12 @@ func render(t *testing.T, s *spec.Sandbox, h *facts.Host) string {
 	if err != nil {
 		return refusal(t, err)
 	}
+	rules := ""
+	if ll := find[Landlock](p); ll != nil {
+		rules = ll.Rules.String()
+	}
 	e := p.Exec()
-	return p.String() + fmt.Sprintf("paths  %s\nargs   %q\nenv    %s\n", strings.Join(e.Paths, " "), e.Args, strings.Join(e.Env, " "))
+	return p.String() + rules + fmt.Sprintf("paths  %s\nargs   %q\nenv    %s\n", strings.Join(e.Paths, " "), e.Args, strings.Join(e.Env, " "))
 }
 
 func refusal(t *testing.T, err error) string {
