@@ -143,7 +143,7 @@ func TestPrograms(t *testing.T) {
 					paths[name] = tool(t, name)
 				}
 				if p.host != nil && exec.Command(paths[p.tools[0]], p.host...).Run() != nil {
-					sandboxtest.Need(t, sandboxtest.Program(p.tools[0]+" with all of its library"))
+					sandboxtest.Need(t, sandboxtest.Program(p.tools[0]+"-with-its-library"))
 				}
 				if p.long && user.UID != 0 {
 					return // once is long enough
