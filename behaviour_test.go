@@ -737,14 +737,20 @@ func TestLogger(t *testing.T) {
 	}
 }
 
-// TestStreamsByName: /dev/stdout and /dev/stderr can be opened.
+// TestStreamsByName: /dev/stdout and /dev/stderr can be opened. A pipe belongs to
+// who made it: for a sandbox of root that is another user, so it is given away.
 func TestStreamsByName(t *testing.T) {
-	// A pipe belongs to who made it. For a sandbox of root that is another user.
-	sandboxtest.Need(t, sandboxtest.Userns, sandboxtest.User)
-	var out bytes.Buffer
-	c := nucleus.Command(withProbe(&spec.Sandbox{}), probePath, "open w /dev/stdout", "open w /dev/stderr", "open r /dev/stdin")
-	c.Stdout, c.Stderr, c.Stdin = &out, io.Discard, strings.NewReader("")
-	if err := c.Run(); err != nil || out.String() != "[\"ok\",\"ok\",\"ok\"]\n" {
-		t.Errorf("got %s, %v, want all ok", &out, err)
+	needSandbox(t)
+	var controls []control
+	if asRoot() {
+		controls = append(controls, without(plan.OwnPipes{}))
+	}
+	for _, uid := range []uint32{0, 1000} {
+		FailsWithout(t, func(a *attempt) error {
+			lines := []line{{"open w /dev/stdout", "ok"}, {"open w /dev/stderr", "ok"}, {"open r /dev/stdin", "ok"}}
+			c := a.probe(&spec.Sandbox{User: spec.User{UID: uid, GID: uid}}, questions(lines)...)
+			c.Stdin = strings.NewReader("")
+			return a.wantCmd(c, lines...)
+		}, controls...)
 	}
 }

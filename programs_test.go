@@ -111,7 +111,7 @@ git checkout -q -b b; echo 4 >f4; git add f4; git commit -qm two; git checkout -
 cd /x; mkdir -p a/b; seq 1000 >a/b/n; ln -s n a/b/l; mkfifo a/p; touch -d 2001-01-01 a/b/n; chmod 640 a/b/n; setfattr -n user.x -v y a/b/n 2>/dev/null || :
 tar czf t.tgz a; mkdir o; tar xzpf t.tgz -C o; cp -a a c; find o -type f -print0 | xargs -0 -P2 -n1 wc -l; rm -rf c; diff -r a/b o/a/b
 df /x >/dev/null; stat -f / >/dev/null; id -un; whoami; getent passwd root >/dev/null; date; date -d @0 +%Z; tty || :; nproc; uptime -p >/dev/null 2>&1 || :; ps ax >/dev/null
-(timeout 0.2 sleep 5 || test $? = 124); flock t.tgz true; nice true; nohup true 2>/dev/null; mktemp; exec 3<>/dev/tcp/127.0.0.1/1 || :; cat <(echo sub) >/dev/null; echo y >/dev/null; echo x >/dev/tty 2>/dev/null || :; cat </dev/null; head -c 8 /dev/urandom | wc -c
+(timeout 0.2 sleep 5 || test $? = 124); flock t.tgz true; nice true; nohup true 2>/dev/null; mktemp; exec 3<>/dev/tcp/127.0.0.1/1 || :; cat <(echo sub) >/dev/null; echo y >/dev/null; echo x >/dev/stderr; cat </dev/null; head -c 8 /dev/urandom | wc -c
 trap 'echo trapped' USR1; kill -USR1 $$; wait; coproc cat; ulimit -n 64; umask 077; sort -R a/b/n | sort -n | tail -1; dd if=/dev/zero of=z bs=1M count=2 oflag=direct 2>/dev/null || dd if=/dev/zero of=z bs=1M count=2 2>/dev/null; sync z; truncate -s 0 z; echo shell is fine
 `, "shell is fine", false},
 	{"perl", []string{"perl"}, []string{"-"}, []string{"-MTime::HiRes", "-MFile::Temp", "-MIO::Select", "-e1"}, `
