@@ -754,3 +754,15 @@ func TestStreamsByName(t *testing.T) {
 		}, controls...)
 	}
 }
+
+// TestArgZero: what the program is told its name is need not be its path.
+func TestArgZero(t *testing.T) {
+	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Program("sh"))
+	c := nucleus.Command(&spec.Sandbox{Toolchain: true}, "sh", "-c", "tr '\\0' ' ' </proc/$$/cmdline")
+	c.Args[0] = "another-name"
+	out, err := c.Output()
+	if err != nil || !strings.HasPrefix(string(out), "another-name -c ") {
+		t.Errorf("got %q, %v, want a command line that begins with another-name", out, err)
+	}
+}

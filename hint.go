@@ -20,7 +20,6 @@ var hints = []struct {
 	{op: "clone3", errno: syscall.ENOSPC, hint: "a limit on namespaces is reached; see /proc/sys/user/max_user_namespaces and its neighbours"},
 	{op: "clone3", errno: syscall.ENOSYS, hint: "the kernel or an outer seccomp filter does not let clone3 through; Nucleus needs Linux 5.14 and, in a container, a profile that allows clone3"},
 	{op: "clone3", errno: syscall.EAGAIN, hint: "the limit on processes is reached: of this user (ulimit -u), of the control group, or of the sandbox (--pids)"},
-	{op: "mount_setattr", errno: syscall.EINVAL, root: true, hint: "the file system of this directory cannot translate owners (idmapped mounts); mount it read-only, copy it to another file system, or use --userns host"},
 	{op: "open_tree", errno: syscall.EINVAL, root: true, hint: "the file system of this directory cannot translate owners (idmapped mounts); use another file system or --userns host"},
 	{op: "open_tree", errno: syscall.EPERM, root: true, hint: "the file system of this directory cannot translate owners (idmapped mounts); use another file system or --userns host"},
 	{op: "open_tree", errno: syscall.EACCES, hint: "you may not look into this directory, or into one that leads to it"},

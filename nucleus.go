@@ -158,7 +158,11 @@ func (c *Cmd) Plan() (*Plan, error) {
 }
 
 func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
-	return newPlan(s, h, plan.Command{Name: c.Path, Args: c.Args[min(1, len(c.Args)):], Extra: len(c.ExtraFiles)})
+	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles)}
+	if len(c.Args) > 0 {
+		run.Arg0, run.Args = c.Args[0], c.Args[1:]
+	}
+	return newPlan(s, h, run)
 }
 
 // Start starts the program in its sandbox. When it returns nil the program has

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -28,7 +29,8 @@ type Weakening struct {
 // Command is the program to run.
 type Command struct {
 	Name  string   // looked up in the sandbox's PATH unless it has a slash
-	Args  []string // without the name
+	Arg0  string   // what the program is told its name is; empty: Name
+	Args  []string // without that
 	Extra int      // descriptors passed on beyond 0, 1 and 2
 }
 
@@ -327,7 +329,7 @@ func (b *builder) confine(l limitPlan) {
 	b.child("sandbox", Lifeline{}, ExecInit{})
 	b.add(Init, "policy.seccomp", Seccomp{Name: "default", Program: b.filter()})
 	env := b.environ()
-	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{b.cmd.Name}, b.cmd.Args...), Env: env})
+	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{cmp.Or(b.cmd.Arg0, b.cmd.Name)}, b.cmd.Args...), Env: env})
 }
 
 func (b *builder) rlimits(l limitPlan, lim spec.Limits) {

@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
@@ -208,7 +209,7 @@ func (a Exec) String() string {
 	if len(a.Paths) == 1 {
 		return a.Paths[0]
 	}
-	return a.Args[0] + " in PATH"
+	return path.Base(a.Paths[0]) + " in PATH"
 }
 
 func rec(r bool) string {
