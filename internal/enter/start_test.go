@@ -298,7 +298,9 @@ func supervisor() error {
 	if _, err := Start(a.Request); err != nil {
 		return err
 	}
-	select {}
+	for { // not select, which the runtime takes for a deadlock
+		time.Sleep(time.Hour)
+	}
 }
 
 // TestSupervisorIsKilled kills a program that has a sandbox and looks how long

@@ -265,6 +265,9 @@ func (b *box) message(t *testing.T) (kind, value int) {
 	t.Helper()
 	var m [16]byte
 	n, err := syscall.Read(int(b.status), m[:])
+	for errors.Is(err, syscall.EINTR) {
+		n, err = syscall.Read(int(b.status), m[:])
+	}
 	if err != nil || n != 8 {
 		t.Fatalf("got a message of %d bytes (%v), want 8", n, err)
 	}
