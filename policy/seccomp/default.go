@@ -252,12 +252,7 @@ func socketRules() []Rule {
 			Do:    Errno("EPROTONOSUPPORT"),
 			Why:   "raw sockets need a capability; SCTP, DCCP, MPTCP and the rest load rarely used kernel code (CVE-2017-6074)",
 		},
-		Rule{
-			Calls: names("socket"),
-			When:  []Cond{is(0, afInet6)},
-			Do:    Errno("EPROTONOSUPPORT"),
-			Why:   "as for AF_INET",
-		},
+		Rule{Calls: names("socket"), When: []Cond{is(0, afInet6)}, Do: Errno("EPROTONOSUPPORT"), Why: "as for AF_INET"},
 		Rule{
 			Calls: names("socket socketpair"),
 			Do:    Errno("EAFNOSUPPORT"),
