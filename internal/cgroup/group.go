@@ -106,7 +106,11 @@ func (g *Group) create(c facts.Cgroup, controller string) error {
 	if slices.ContainsFunc(g.parts, func(p *part) bool { return p.Path == path }) {
 		return nil
 	}
-	if err := os.Mkdir(path, 0o755); err != nil {
+	err := os.Mkdir(path, 0o755)
+	if errors.Is(err, os.ErrExist) && syscall.Rmdir(path) == nil {
+		err = os.Mkdir(path, 0o755) // it was empty: left by a Nucleus that was killed
+	}
+	if err != nil {
 		return fmt.Errorf("create control group: %w", err)
 	}
 	p, err := openPart(Place{Version: h.Version, Path: path, Controllers: h.Controllers})

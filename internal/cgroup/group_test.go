@@ -253,8 +253,8 @@ func TestCreateRefusesExisting(t *testing.T) {
 	eachWay(t, func(t *testing.T, c facts.Cgroup) {
 		use := usable(t, c, "memory", "pids")
 		g := makeGroup(t, c, use[len(use)-1])
+		start(t, c, g, "wait")
 		if c.Systemd != nil {
-			start(t, c, g, "wait")
 			again, err := cgroup.Create(c, g.Name(), use)
 			if err != nil {
 				t.Fatal(err)
@@ -278,6 +278,24 @@ func TestCreateRefusesExisting(t *testing.T) {
 			if there := err == nil; there != slices.Contains(g.Paths(), path) {
 				t.Errorf("%s: exists: %v", path, there)
 			}
+		}
+	})
+}
+
+// TestCreateTakesOverEmpty: an empty group of the name is what a Nucleus left
+// that was killed; nobody is in it.
+func TestCreateTakesOverEmpty(t *testing.T) {
+	eachWay(t, func(t *testing.T, c facts.Cgroup) {
+		if c.Systemd != nil {
+			return // a scope without processes does not exist
+		}
+		g := makeGroup(t, c, usable(t, c, "memory", "pids")...)
+		again, err := cgroup.Create(c, g.Name(), usable(t, c, "memory", "pids"))
+		if err != nil {
+			t.Fatalf("got %v, want the empty group taken over", err)
+		}
+		if err := again.Remove(); err != nil {
+			t.Error(err)
 		}
 	})
 }

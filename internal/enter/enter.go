@@ -23,6 +23,7 @@ package enter
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -313,7 +314,25 @@ func (r *run) enter() error {
 }
 
 // cloneInGroup clones so that the child is born in the sandbox's control group.
-func (r *run) cloneInGroup() (err error) {
+// The thread that clones may be in that group meanwhile. It must not be the
+// first one of this process: /proc/self tells its groups as ours, and a start
+// beside this one would take the sandbox's group for its parent.
+func (r *run) cloneInGroup() error {
+	if !r.clone.Cgroup {
+		return r.cloneHere()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if kernel.ThreadID() != os.Getpid() {
+		return r.cloneHere()
+	}
+	done := make(chan error) // another goroutine has another thread: this one is taken
+	go func() { done <- r.cloneHere() }()
+	return <-done
+}
+
+// cloneHere clones in this thread.
+func (r *run) cloneHere() (err error) {
 	runtime.LockOSThread()
 	into, leave := -1, func() error { return nil }
 	if r.clone.Cgroup {

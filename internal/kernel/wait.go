@@ -116,3 +116,6 @@ func Reap(pid int) (status unix.WaitStatus, usage unix.Rusage, err error) {
 	})
 	return status, usage, err
 }
+
+// ThreadID returns the number of the calling thread; it is the process's for the first.
+func ThreadID() int { return unix.Gettid() }
