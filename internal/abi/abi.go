@@ -44,16 +44,11 @@ const (
 
 // New mount interface (fsopen(2), 5.2).
 const (
-	FSOpenCloexec   = 0x1
-	FSMountCloexec  = 0x1
-	FSConfigFlag    = 0   // FSCONFIG_SET_FLAG
-	FSConfigString  = 1   // FSCONFIG_SET_STRING
-	FSConfigCreate  = 6   // FSCONFIG_CMD_CREATE
-	CloseRangeExec  = 0x4 // CLOSE_RANGE_CLOEXEC, 5.11
-	ResolveNoMagic  = 0x2 // RESOLVE_NO_MAGICLINKS, 5.6
-	ResolveInRoot   = 0x10
-	ResolveBeneath  = 0x8
-	ResolveNoSymlik = 0x4
+	FSOpenCloexec  = 0x1
+	FSMountCloexec = 0x1
+	FSConfigString = 1   // FSCONFIG_SET_STRING
+	FSConfigCreate = 6   // FSCONFIG_CMD_CREATE
+	CloseRangeExec = 0x4 // CLOSE_RANGE_CLOEXEC, 5.11
 )
 
 // Options of prctl(2).
@@ -109,7 +104,6 @@ const (
 const (
 	TiocSPTLock = 0x40045431 // TIOCSPTLCK
 	TiocGPTPeer = 0x5441     // TIOCGPTPEER, 4.13
-	TiocSCTTY   = 0x540e
 )
 
 // Network devices (netdevice(7)).

@@ -313,9 +313,8 @@ func (e *encoder) landlock(a plan.Landlock) {
 	rules := e.open("landlock_create_ruleset", sysLandlockNew, e.Data(attr), uintptr(len(attr)), 0)
 	for _, rule := range r.Rules {
 		fd := e.open("open "+rule.Path, syscall.SYS_OPENAT, atFDCWD, e.String(rule.Path), 0x200000|syscall.O_CLOEXEC) // O_PATH
-		attr := binary.NativeEndian.AppendUint64(nil, uint64(rule.Allow))
-		attr = binary.NativeEndian.AppendUint32(attr, uint32(fd))
-		e.op("landlock_add_rule "+rule.Path, sysLandlockAdd, uintptr(rules), abi.LandlockRulePathBeneath, e.Data(attr), 0)
+		attr := abi.LandlockPathBeneathAttr(uint64(rule.Allow), int32(fd))
+		e.op("landlock_add_rule "+rule.Path, sysLandlockAdd, uintptr(rules), abi.LandlockRulePathBeneath, e.Data(attr[:]), 0)
 		e.close(fd)
 	}
 	e.op("landlock_restrict_self", sysLandlockApply, uintptr(rules), 0)

@@ -64,7 +64,6 @@ func Open(path string, flags int, mode uint32) (FD, error) {
 // Open flags.
 const (
 	ReadOnly  = unix.O_RDONLY
-	WriteOnly = unix.O_WRONLY
 	ReadWrite = unix.O_RDWR
 	Create    = unix.O_CREAT
 	NoFollow  = unix.O_NOFOLLOW
@@ -167,9 +166,6 @@ func Lstat(path string, st *unix.Stat_t) error {
 // Stat is a file's status.
 type Stat = unix.Stat_t
 
-// FstatFD looks at an open file.
-func FstatFD(f FD, st *Stat) error { return unix.Fstat(int(f), st) }
-
 // OwnPipe changes the owner of an anonymous pipe; anything else is left alone.
 func OwnPipe(f FD, uid, gid uint32) error {
 	var fs unix.Statfs_t
@@ -257,18 +253,6 @@ func SetWindowSize(f *os.File, rows, cols uint16) error {
 	return withFD(f, func(fd int) error {
 		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 	})
-}
-
-// WindowSize returns a terminal's size.
-func WindowSize(f *os.File) (rows, cols uint16, err error) {
-	err = withFD(f, func(fd int) error {
-		w, e := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
-		if e == nil {
-			rows, cols = w.Row, w.Col
-		}
-		return e
-	})
-	return rows, cols, err
 }
 
 func withFD(f *os.File, call func(fd int) error) error {

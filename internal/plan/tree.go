@@ -28,9 +28,6 @@ func DevicePaths() []string {
 	return out
 }
 
-// ScratchDirs are the places of which one must exist on the host.
-func ScratchDirs() []string { return slices.Clone(scratchDirs) }
-
 // volume is a host file or directory with its place.
 type volume struct {
 	source  facts.Path
