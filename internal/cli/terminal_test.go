@@ -149,7 +149,7 @@ func TestTerminal(t *testing.T) {
 	s.resize(t, 40, 100)
 	check(t, s.Process.Signal(syscall.SIGWINCH))
 	s.write(t, "sleep 0.1; stty size\n")
-	s.wait(t, "40 100\r\n")
+	s.wait(t, "40 100\r\nprompt>") // what is typed before the prompt is echoed before it
 
 	// The keys of job control are the sandbox's: they reach its foreground job.
 	s.write(t, "cat\n")
