@@ -35,7 +35,7 @@ type Finding struct {
 // Diagnose examines this machine and starts a sandbox on it. Nothing is changed
 // and nothing is left behind.
 func Diagnose(ctx context.Context) (*Diagnosis, error) {
-	h, err := probe(&spec.Sandbox{Toolchain: true})
+	h, err := probe(&spec.Sandbox{Toolchain: true}, false)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -102,6 +103,9 @@ func stepError(p *Plan, err error) error {
 	var step *enter.StepError
 	if !errors.As(err, &step) {
 		return &Error{Stage: StageEnter, Step: -1, Op: "start", Object: "sandbox", Err: err, plan: p.plan}
+	}
+	if step.Call == "setns" && errors.Is(step.Err, syscall.ESRCH) {
+		step.Err = os.ErrProcessDone // the sandbox has ended since it was found
 	}
 	return &Error{
 		Stage: StageEnter, Step: step.Index, Op: step.Call, Object: object(step.Step.Do), Because: step.Step.Because,

@@ -27,11 +27,12 @@ func Probe(s *spec.Sandbox) (*Host, error) {
 	if err := s.Validate(); err != nil {
 		return nil, invalid(err)
 	}
-	return probe(s)
+	return probe(s, false)
 }
 
-func probe(s *spec.Sandbox) (*Host, error) {
+func probe(s *spec.Sandbox, detach bool) (*Host, error) {
 	asks := plan.AsksOf(s)
+	asks.Cgroup = asks.Cgroup || detach
 	f, err := host.Probe(asks.System, asks.Cgroup)
 	if err != nil {
 		return nil, &Error{Stage: StageProbe, Step: -1, Op: "ask", Object: "the kernel", Err: err}

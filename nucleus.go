@@ -15,7 +15,8 @@
 // It works from any program, including tests: there is no function to call
 // first, no daemon, no helper program and no cgo.
 //
-// A sandbox lives no longer than the program that started it.
+// A sandbox lives no longer than the program that started it, unless Detach says
+// otherwise.
 package nucleus
 
 import (
@@ -73,6 +74,11 @@ type Cmd struct {
 	// the moment at which that costs least.
 	Signals []os.Signal
 	Caught  chan<- os.Signal
+	// Detach, if not nil, lets the sandbox outlive this program. Wait must not be
+	// called then: see Process.Wait. Standard streams must be files.
+	Detach *Detach
+	// As, for a program that joins a sandbox, is another user of the sandbox.
+	As *spec.User
 	// Logger receives one line when the sandbox starts, one when it ends and
 	// one for each thing that was weakened; at debug level one for each step.
 	// Nil is silent.
@@ -92,6 +98,10 @@ type Cmd struct {
 	done    chan error       // of the copying goroutines
 	edit    func(*plan.Plan) // tests only: change the plan before it is performed
 	started time.Time
+
+	into     *Process // the sandbox to join
+	identity Identity // of a detached sandbox
+	kills    uint64   // by the memory limit of the sandbox to join, so far
 }
 
 // Command returns the Cmd to run a program in a sandbox.
@@ -149,8 +159,11 @@ func (c *Cmd) Plan() (*Plan, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if c.into != nil {
+		return c.joinPlan()
+	}
 	s := c.full()
-	h, err := probe(s)
+	h, err := probe(s, c.Detach != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +171,20 @@ func (c *Cmd) Plan() (*Plan, error) {
 }
 
 func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
-	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles)}
+	run := c.command()
+	if run.Detach {
+		run.Track = track(h.facts.Cgroup)
+	}
+	return newPlan(s, h, run)
+}
+
+// command is what the plan needs to know of the program.
+func (c *Cmd) command() plan.Command {
+	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles), Detach: c.Detach != nil}
 	if len(c.Args) > 0 {
 		run.Arg0, run.Args = c.Args[0], c.Args[1:]
 	}
-	return newPlan(s, h, run)
+	return run
 }
 
 // Start starts the program in its sandbox. When it returns nil the program has
@@ -190,20 +212,54 @@ func (c *Cmd) Start() error {
 		return err
 	}
 	c.started = time.Now()
-	box, err := enter.Start(enter.Request{Plan: p.plan, Host: &p.host.facts, Name: c.name(), Stdio: fds, Cloned: c.catch})
+	box, err := c.enter(p, fds)
 	c.io.closeChild()
 	if err != nil {
 		c.io.closeAll()
 		return stepError(p, err)
 	}
+	if c.Detach != nil {
+		return c.detached(box)
+	}
 	c.supervise(p, box)
 	return nil
 }
 
+// enter performs the plan.
+func (c *Cmd) enter(p *Plan, fds []int) (*enter.Sandbox, error) {
+	req := enter.Request{Plan: p.plan, Host: &p.host.facts, Name: c.name(), Stdio: fds}
+	req.Cloned = func(box *enter.Sandbox) error { return c.born(p, box) }
+	if c.Detach != nil && c.Detach.Exit != nil {
+		req.Exit = int(c.Detach.Exit.Fd())
+	}
+	if c.into == nil {
+		return enter.Start(req)
+	}
+	into, err := c.into.intoRequest()
+	if err != nil {
+		return nil, err
+	}
+	req.Into = into
+	if into.Group != nil {
+		if c.kills, err = into.Group.OOMKills(); err != nil {
+			return nil, errors.Join(err, into.Group.Close())
+		}
+	}
+	box, err := enter.Start(req)
+	if err != nil && into.Group != nil {
+		err = errors.Join(err, into.Group.Close())
+	}
+	return box, err
+}
+
 // supervise takes over a sandbox that runs.
 func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
-	pid, workload, console, group := box.Pid, box.WorkloadPid, box.Console, box.Group
-	c.Process = &Process{pid: pid, workload: workload, sup: supervise.New(supervise.Sandbox{Pid: pid, PidFD: box.PidFD, Status: box.Status, Group: group, Close: box.Close}), plan: p, idBase: box.IDBase, group: group}
+	pid, console, group, end := box.Pid, box.Console, box.Group, box.Close
+	if c.into != nil && group != nil { // the sandbox's, not ours to remove
+		end = func() error { return errors.Join(box.Close(), group.Close()) }
+	}
+	sup := supervise.New(supervise.Sandbox{Pid: pid, PidFD: box.PidFD, Status: box.Status, Group: group, Close: end, Joined: c.into != nil})
+	c.Process = &Process{pid: pid, workload: box.WorkloadPid, life: sup, sup: sup, plan: p, idBase: box.IDBase, group: group}
 	if console >= 0 {
 		c.Process.console = console.File("console")
 		c.io.terminal(c.Process.console, c.Stdin, c.Stdout)
@@ -259,6 +315,9 @@ func (c *Cmd) log(p *Plan) {
 func (c *Cmd) Wait() error {
 	if c.Process == nil {
 		return errors.New("nucleus: not started")
+	}
+	if c.Process.sup == nil {
+		return errors.New("nucleus: a detached program is not waited for; see Process.Wait")
 	}
 	if c.Outcome != nil {
 		return errors.New("nucleus: Wait was already called")

@@ -3,27 +3,43 @@ package nucleus
 import (
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/supervise"
+	"github.com/nucleus-container/nucleus/spec"
 )
 
 // Process is a running sandbox. Its methods may be called at the same time.
 type Process struct {
 	pid      int
 	workload int
-	sup      *supervise.Supervisor
-	plan     *Plan
+	life     life
+	sup      *supervise.Supervisor // nil: nobody waits for it but Wait
+	plan     *Plan                 // nil: Open found it
 	idBase   uint32
-	group    *cgroup.Group
 	console  *os.File
+	child    bool // Open found it, and it is a child of ours
+
+	mu     sync.Mutex
+	group  *cgroup.Group
+	facts  *Host        // as asked for programs that join
+	id     *identity    // of one that Open found
+	policy *plan.Policy // as above
 
 	expired   atomic.Bool
 	cancelled atomic.Bool
+}
+
+// life is the part of a sandbox's process that must not be mistaken for another's.
+type life interface {
+	Signal(sig syscall.Signal) error
+	Alive(f func(pid int) error) error
 }
 
 // Pid returns the host's number of the sandbox's first process, its init.
@@ -36,11 +52,11 @@ func (p *Process) Signal(sig os.Signal) error {
 	if !ok {
 		return fmt.Errorf("nucleus: %v is not a signal of this system", sig)
 	}
-	return p.sup.Signal(s)
+	return p.life.Signal(s)
 }
 
 // Kill ends every process in the sandbox, at once.
-func (p *Process) Kill() error { return p.sup.Signal(syscall.SIGKILL) }
+func (p *Process) Kill() error { return p.life.Signal(syscall.SIGKILL) }
 
 // Terminal returns the supervisor's end of the sandbox's terminal, or nil. It
 // belongs to the Process.
@@ -115,9 +131,13 @@ func (c *Cmd) outcome(r supervise.Result) *Outcome {
 	case c.Process.expired.Load() && o.Signal == syscall.SIGKILL:
 		o.Reason = DeadlineExceeded
 		o.Detail = fmt.Sprintf("killed: it ran longer than its timeout of %v", c.Sandbox.Timeout)
-	case r.OOMKills > 0 && !o.Success():
-		o.Reason = OutOfMemory
-		o.Detail = fmt.Sprintf("out of memory: it needed more than its limit of %v (limits.memory), and the kernel killed it", limit)
+	case r.OOMKills > c.kills && !o.Success():
+		o.outOfMemory(limit)
 	}
 	return o
+}
+
+func (o *Outcome) outOfMemory(limit spec.Bytes) {
+	o.Reason = OutOfMemory
+	o.Detail = fmt.Sprintf("out of memory: it needed more than its limit of %v (limits.memory), and the kernel killed it", limit)
 }

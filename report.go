@@ -46,7 +46,7 @@ func (r *Report) String() string {
 // says anything else than the plan.
 func (p *Process) Report() (*Report, error) {
 	var proc, self *host.Process
-	err := p.sup.Alive(func(pid int) error {
+	err := p.life.Alive(func(pid int) error {
 		child, err := host.Child(pid, p.workload)
 		if err != nil {
 			return err

@@ -95,7 +95,6 @@ const (
 const (
 	FSetFD     = 2
 	FSetFL     = 4
-	FSetOwn    = 8
 	OAsync     = 0x2000
 	OReadWrite = 0x2
 )

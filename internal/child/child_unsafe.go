@@ -137,19 +137,30 @@ type Process struct {
 	PidFD int // close-on-exec; owned by the caller
 }
 
-// Start makes a process with the given CLONE_NEW* flags that performs the
-// arena's operations. Reports go to descriptor errfd of the child. If cgroup is
+// How says what kind of process Start makes.
+type How struct {
+	Flags uint64 // CLONE_NEW*
+	// Copy gives the process a copy of our memory instead of the memory itself.
+	// It costs time in proportion to what we have; only a process that enters a
+	// time namespace has to have it (setns(2): it must not share memory).
+	Copy bool
+}
+
+// Start makes a process that performs the arena's operations. Reports go to descriptor errfd of the child. If cgroup is
 // not negative it is a directory of a version 2 hierarchy that the child is born
 // in (Linux 5.7). The calling goroutine must be locked to its thread. The arena
 // must be kept until the child has executed a program or ended.
-func Start(a *Arena, flags uint64, errfd, cgroup int) (Process, syscall.Errno) {
+func Start(a *Arena, how How, errfd, cgroup int) (Process, syscall.Errno) {
 	var pidfd int32
 	args := &cloneArgs{
-		flags:      flags | cloneVM | clonePidFD | cloneClearSighand,
+		flags:      how.Flags | cloneVM | clonePidFD | cloneClearSighand,
 		pidFD:      uint64(uintptr(unsafe.Pointer(&pidfd))),
 		exitSignal: uint64(syscall.SIGCHLD),
 		stack:      uint64(a.base()),
 		stackSize:  stackSize,
+	}
+	if how.Copy {
+		args.flags &^= cloneVM
 	}
 	if cgroup >= 0 {
 		args.flags |= cloneIntoCgroup

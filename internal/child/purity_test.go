@@ -136,7 +136,7 @@ func impurities(t *testing.T, b build) []string {
 		}
 		overlay[filepath.Join(dir, name)] = at
 	}
-	put("program/main.go", "package main\n\nimport \""+strings.TrimSuffix(self, ".")+"\"\n\nfunc main() { child.Start(nil, 0, 0, 0) }\n")
+	put("program/main.go", "package main\n\nimport \""+strings.TrimSuffix(self, ".")+"\"\n\nfunc main() { child.Start(nil, child.How{}, 0, 0) }\n")
 	for name, content := range b.replace {
 		put(name, content)
 	}

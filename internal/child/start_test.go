@@ -61,7 +61,7 @@ func perform(flags uint64, layout func(*Arena) []Op) (o outcome, err error) {
 		return o, errors.Join(err, syscall.Close(fds[1]), a.Free())
 	}
 	runtime.LockOSThread()
-	p, errno := Start(a, flags, fds[1], -1)
+	p, errno := Start(a, How{Flags: flags}, fds[1], -1)
 	runtime.UnlockOSThread()
 	err = syscall.Close(fds[1])
 	if errno != 0 {
@@ -365,7 +365,7 @@ func TestPidFDIsClosedOnExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.LockOSThread()
-	p, errno := Start(a, 0, -1, -1)
+	p, errno := Start(a, How{}, -1, -1)
 	runtime.UnlockOSThread()
 	if errno != 0 {
 		t.Fatal(errno)

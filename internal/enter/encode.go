@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/internal/child"
@@ -52,6 +53,9 @@ type encoder struct {
 	stdio []int           // sources of descriptors 0, 1, 2, ...
 	state int             // the status socket
 	init  int             // process 1's image
+	kept  []int           // more descriptors that stay: the exit's, and of the sandbox to join
+	exit  int             // where a detached process 1 says the exit, or 0
+	into  int             // pidfd of the sandbox to join
 	argv  []string
 	envv  []string
 	edit  func(step, op int, o *child.Op)
@@ -129,7 +133,7 @@ func (e *encoder) encode(i int, a plan.Action) {
 		e.file(a)
 	case plan.Securebits, plan.SetIDs, plan.DropBounding, plan.ClearAmbient, plan.DropCaps, plan.NoNewPrivs, plan.Landlock, plan.Rlimit, plan.Keyring:
 		e.confine(a)
-	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.ExecInit:
+	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.Deadline, plan.JoinNamespaces, plan.ExecInit:
 		e.process(a)
 	default:
 		e.fail("this is a bug in nucleus: no encoding for step %d, %T", i, a)
@@ -214,7 +218,10 @@ func (e *encoder) confine(a plan.Action) {
 	case plan.Securebits:
 		e.prctl(abi.PRSetSecurebits, abi.SecAll)
 	case plan.SetIDs:
-		if !a.KeepGroups {
+		switch {
+		case a.See && !a.KeepGroups:
+			e.op("setgroups", syscall.SYS_SETGROUPS, 1, e.Data(binary.NativeEndian.AppendUint32(nil, plan.SeeGroup)))
+		case !a.KeepGroups:
 			e.op("setgroups", syscall.SYS_SETGROUPS, 0, 0)
 		}
 		g, u := uintptr(a.GID), uintptr(a.UID)
@@ -273,18 +280,25 @@ func (e *encoder) process(a plan.Action) {
 	case plan.OpenTerminal:
 		e.terminal()
 	case plan.Lifeline:
-		e.op("fcntl", syscall.SYS_FCNTL, state, abi.FSetOwn, 1)
 		e.op("fcntl", syscall.SYS_FCNTL, state, abi.FSetFL, abi.OAsync|abi.OReadWrite)
+	case plan.Deadline:
+		sec, usec := uint64(a.After/time.Second), uint64(a.After%time.Second/time.Microsecond)
+		e.op("setitimer", syscall.SYS_SETITIMER, 0, e.words(0, 0, sec, usec), 0) // ITIMER_REAL, once
+	case plan.JoinNamespaces:
+		e.op("setns", sysSetns, uintptr(e.into), uintptr(a.Flags))
 	case plan.ExecInit:
 		e.op("close_range", sysCloseRange, uintptr(len(e.stdio)), uintptr(^uint32(0)), abi.CloseRangeExec)
 		e.op("fcntl", syscall.SYS_FCNTL, state, abi.FSetFD, 0)
+		if e.exit > 0 {
+			e.op("fcntl", syscall.SYS_FCNTL, uintptr(e.exit), abi.FSetFD, 0)
+		}
 		e.op("execveat", syscallExecveat, uintptr(e.init), e.String(""), e.Strings(e.argv), e.Strings(e.envv), abi.AtEmptyPath)
 	}
 }
 
 // closeInherited closes the gaps between the descriptors that the plan names.
 func (e *encoder) closeInherited() {
-	keep := []int{e.state, e.init}
+	keep := append([]int{e.state, e.init}, e.kept...)
 	for _, fd := range e.named {
 		keep = append(keep, fd)
 	}

@@ -55,11 +55,21 @@ type Request struct {
 	Name  string // of the sandbox; names its control group
 	Stdio []int  // descriptors of ours that become 0, 1, 2 and more; not closed
 	// Cloned, if not nil, is called when process 1 exists and has steps to
-	// perform: what it does then costs the start little. With a user namespace
-	// of the sandbox's own, the workload cannot run before it returns.
-	Cloned func()
+	// perform: what it does then costs the start little. Where the child waits
+	// for a gate, the workload cannot run before it returns, and never runs if
+	// it fails.
+	Cloned func(*Sandbox) error
+	Exit   int   // descriptor for the exit of a detached sandbox; 0: none; not closed
+	Into   *Into // the sandbox to join, if the plan joins one
 
 	edit func(step, op int, o *child.Op) // tests only: change an operation
+}
+
+// Into is a sandbox that runs, for a program that joins it. It belongs to the caller.
+type Into struct {
+	PidFD  kernel.FD // of its process 1
+	IDBase uint32    // first host id of its range, 0 without one
+	Group  *cgroup.Group
 }
 
 // Sandbox is a running sandbox. Its owner calls Close when its process has been
@@ -78,6 +88,12 @@ type Sandbox struct {
 // Close undoes the host steps. The sandbox's process must have been waited for.
 func (s *Sandbox) Close() error {
 	return errors.Join(s.Status.Close(), s.PidFD.Close(), s.undo.run())
+}
+
+// Release lets go of a sandbox that lives on by itself: nothing is undone.
+func (s *Sandbox) Release() error {
+	s.undo = nil
+	return errors.Join(s.Status.Close(), s.PidFD.Close(), s.Console.Close())
 }
 
 // undoStack holds what must be undone, the last first.
@@ -136,6 +152,9 @@ func (r *run) start() error {
 	if err := r.high(&r.child); err != nil {
 		return err
 	}
+	if err := r.keep(); err != nil {
+		return err
+	}
 	for i, s := range r.req.Plan.Steps {
 		switch s.Where {
 		case plan.Host:
@@ -165,6 +184,32 @@ func (r *run) failed(index int, call string, err error) error {
 		call = s.Do.Call()
 	}
 	return &StepError{Index: index, Step: s, Call: call, Err: err}
+}
+
+// keep puts descriptors that the child needs, and the workload must not have,
+// above those that it will have.
+func (r *run) keep() error {
+	keep := func(fd *int) error {
+		n, dup, err := above(*fd, len(r.req.Stdio))
+		if dup {
+			r.held.push(kernel.FD(n).Close)
+		}
+		*fd = n
+		r.enc.kept = append(r.enc.kept, n)
+		return err
+	}
+	if r.req.Exit > 0 {
+		if err := keep(&r.req.Exit); err != nil {
+			return err
+		}
+		r.enc.exit = r.req.Exit
+	}
+	if r.req.Into != nil {
+		r.box.IDBase = r.req.Into.IDBase
+		r.enc.into = int(r.req.Into.PidFD)
+		return keep(&r.enc.into)
+	}
+	return nil
 }
 
 // high moves a descriptor of ours above those that the workload will have.
@@ -228,7 +273,7 @@ func (r *run) encode() error {
 
 // opsFor is the number of operations that a plan needs, at most.
 func opsFor(steps []plan.Step) int {
-	n := 16 // gaps between descriptors
+	n := 18 // gaps between descriptors
 	for _, s := range steps {
 		if s.Where != plan.Child {
 			continue
@@ -244,7 +289,7 @@ func opsFor(steps []plan.Step) int {
 			n += 3 + a.Extra
 		case plan.NewMount:
 			n += 3 + len(a.Options)
-		case plan.WriteFile, plan.CopyFile, plan.SetIDs, plan.LoopbackUp, plan.ExecInit, plan.Lifeline:
+		case plan.WriteFile, plan.CopyFile, plan.SetIDs, plan.LoopbackUp, plan.ExecInit, plan.Lifeline, plan.Deadline:
 			n += 3
 		case plan.PivotRoot:
 			n += 4
@@ -302,7 +347,7 @@ func argSize(list []string) int {
 
 // enter clones.
 func (r *run) enter() error {
-	ids := setup.enter(r.box.IDBase != 0)
+	ids := setup.enter(r.box.IDBase != 0 && !r.clone.Copy)
 	r.held.push(ids.leave)
 	if err := r.cloneInGroup(); err != nil {
 		return r.failed(r.cloneAt, "", err)
@@ -344,7 +389,7 @@ func (r *run) cloneHere() (err error) {
 			return err
 		}
 	}
-	p, errno := child.Start(r.enc.Arena, r.clone.Flags, int(r.child), into)
+	p, errno := child.Start(r.enc.Arena, child.How{Flags: r.clone.Flags, Copy: r.clone.Copy}, int(r.child), into)
 	if errno == 0 {
 		r.box.Pid, r.box.PidFD = p.Pid, kernel.FD(p.PidFD)
 	}
@@ -374,7 +419,7 @@ func (r *run) killStarted() error {
 
 // settle performs the gate steps and follows the child until the workload runs.
 func (r *run) settle() error {
-	gated := false
+	gated, lasting := false, false
 	for i, s := range r.req.Plan.Steps {
 		switch {
 		case s.Where == plan.Gate:
@@ -383,10 +428,19 @@ func (r *run) settle() error {
 			}
 		case s.Where == plan.Child && s.Do == plan.Action(plan.Wait{}):
 			gated = true
+		case s.Where == plan.Host && s.Do.Call() == "ids.reserve":
+			lasting = s.Do.(plan.ReserveIDs).Lasting
+		}
+	}
+	if lasting {
+		if err := r.ownIDs(); err != nil {
+			return r.gone(err)
 		}
 	}
 	if r.req.Cloned != nil {
-		r.req.Cloned()
+		if err := r.req.Cloned(r.box); err != nil {
+			return r.gone(err)
+		}
 	}
 	if gated {
 		if err := r.box.Status.Send([]byte{1}); err != nil {
@@ -442,6 +496,12 @@ func (r *run) message() (done bool, err error) {
 		return true, nil
 	case kind == pid1.NotStarted:
 		return false, r.failed(len(r.req.Plan.Steps)-1, "", syscall.Errno(-value))
+	case kind == pid1.NoFilter:
+		return false, r.failed(len(r.req.Plan.Steps)-2, "", syscall.Errno(-value))
+	case kind == pid1.NoSession:
+		return false, r.failed(len(r.req.Plan.Steps)-3, "setsid", syscall.Errno(-value))
+	case kind == pid1.Broken:
+		return false, r.failed(len(r.req.Plan.Steps)-3, "process 1", syscall.Errno(-value))
 	default:
 		return false, fmt.Errorf("this is a bug in nucleus: message %d, %d from the sandbox", kind, value)
 	}

@@ -3,8 +3,6 @@ package enter
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -29,6 +27,12 @@ func (r *run) host(a plan.Action) error {
 		}
 		r.box.Group = g
 		r.box.undo.push(g.Remove)
+		return nil
+	case plan.CgroupJoin:
+		if r.req.Into == nil || r.req.Into.Group == nil {
+			return errors.New("this is a bug in nucleus: the sandbox to join has no control group")
+		}
+		r.box.Group = r.req.Into.Group
 		return nil
 	case plan.CgroupWrite:
 		return r.box.Group.Write(a.Controller, a.File, a.Value)
@@ -65,55 +69,9 @@ func (r *run) gate(a plan.Action) error {
 	return fmt.Errorf("this is a bug in nucleus: no action for gate step %T", a)
 }
 
-// The ranges of host ids that sandboxes started by root have: 65536 ids each,
-// from a part of the number space that neither distributions' subid tables nor
-// systemd's own allocations use (systemd's UIDS-GIDS document).
-const (
-	idFirst = 0x7000_0000
-	idCount = 65536
-	idSlots = 4094
-)
-
-// idDir holds the file whose bytes are the locks of the ranges. It belongs to
-// root and stays when the last sandbox is gone; the locks do not.
-const idDir = "/run/nucleus"
-
-// reserveIDs takes a range by locking its byte. The lock is the open file's:
-// it ends with this process however that ends, and no file says that a range
-// is taken when it is not.
-func (r *run) reserveIDs(a plan.ReserveIDs) error {
-	const path = idDir + "/ids"
-	if a.Count != idCount {
-		return fmt.Errorf("this is a bug in nucleus: a range of %d ids", a.Count)
-	}
-	f, err := kernel.Open(path, kernel.ReadWrite|kernel.Create|kernel.NoFollow, 0o600)
-	if kernel.NotExist(err) {
-		if err := os.MkdirAll(idDir, 0o700); err != nil {
-			return err
-		}
-		f, err = kernel.Open(path, kernel.ReadWrite|kernel.Create|kernel.NoFollow, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	r.box.undo.push(f.Close)
-	start := rand.IntN(idSlots)
-	for i := range idSlots {
-		slot := (start + i) % idSlots
-		err := kernel.LockByte(f, int64(slot))
-		if err == nil {
-			r.box.IDBase = idFirst + uint32(slot)*idCount
-			return nil
-		}
-		if !kernel.IsErrno(err, kernel.EAGAIN, kernel.EACCES) {
-			return fmt.Errorf("lock %s: %w", path, err)
-		}
-	}
-	return fmt.Errorf("all %d ranges of %s are in use", idSlots, path)
-}
-
 func (r *run) makeInit(a plan.MakeInit) error {
-	img := pid1.Image(pid1.Config{Filter: a.Filter.Insns, StatusFD: int(r.child), Terminal: a.Terminal})
+	img := pid1.Image(pid1.Config{Filter: a.Filter.Insns, StatusFD: int(r.child), Terminal: a.Terminal,
+		Detached: a.Detached, Joined: a.Joined, ExitFD: r.req.Exit})
 	fd, err := kernel.SealedImage("nucleus-init", img)
 	if err != nil {
 		return err
@@ -171,7 +129,7 @@ func (r *run) idmap(a plan.HostTree) (userns kernel.FD, err error) {
 		return kernel.None, errors.Join(err, ours.Close(), theirs.Close(), arena.Free())
 	}
 	runtime.LockOSThread()
-	p, errno := child.Start(arena, abi.CloneNewUser, int(theirs), -1)
+	p, errno := child.Start(arena, child.How{Flags: abi.CloneNewUser}, int(theirs), -1)
 	runtime.UnlockOSThread()
 	if errno != 0 {
 		return kernel.None, errors.Join(errno, ours.Close(), theirs.Close(), arena.Free())

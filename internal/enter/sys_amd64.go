@@ -1,4 +1,7 @@
 package enter
 
-// syscallExecveat is execveat (Linux 3.19), which package syscall does not name.
-const syscallExecveat = 322
+// System calls that package syscall does not name.
+const (
+	syscallExecveat = 322 // execveat, Linux 3.19
+	sysSetns        = 308 // setns, 3.0
+)

@@ -1,4 +1,7 @@
 package enter
 
-// syscallExecveat is execveat (Linux 3.19).
-const syscallExecveat = 281
+// System calls that package syscall does not name.
+const (
+	syscallExecveat = 281 // execveat, Linux 3.19
+	sysSetns        = 268 // setns, 3.0
+)

@@ -102,6 +102,12 @@ func (w *Waitable) Send(b []byte) error {
 	return w.now(func(fd int) error { return unix.Sendto(fd, b, unix.MSG_NOSIGNAL, nil) })
 }
 
+// HangUp tells the other end of a socket that nothing will come any more. What
+// it says can still be received.
+func (w *Waitable) HangUp() error {
+	return w.now(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) })
+}
+
 // SignalPid sends a signal to the process of a pidfd (5.1).
 func SignalPid(pidfd FD, sig int) error {
 	return unix.PidfdSendSignal(int(pidfd), unix.Signal(sig), nil, 0)

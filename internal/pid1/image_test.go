@@ -59,14 +59,14 @@ func TestImageIsWhatTheKernelWants(t *testing.T) {
 	}
 
 	le, data := binary.LittleEndian, img[dataPage:]
-	if n, at := le.Uint16(data), le.Uint64(data[8:]); n != 3 || at != loadAddr+dataPage+24 {
-		t.Errorf("filter: %d instructions at %#x, want 3 at %#x", n, at, loadAddr+dataPage+24)
+	if n, at := le.Uint16(data), le.Uint64(data[8:]); n != 3 || at != loadAddr+dataPage+filterAt {
+		t.Errorf("filter: %d instructions at %#x, want 3 at %#x", n, at, loadAddr+dataPage+filterAt)
 	}
-	if fd, flags := le.Uint32(data[16:]), le.Uint32(data[20:]); fd != 17 || flags != 1 {
-		t.Errorf("got status descriptor %d and flags %d, want 17 and 1", fd, flags)
+	if fd, flags, exit := le.Uint32(data[16:]), le.Uint32(data[20:]), int32(le.Uint32(data[24:])); fd != 17 || flags != 1 || exit != -1 {
+		t.Errorf("got status descriptor %d, flags %d and exit descriptor %d, want 17, 1 and -1", fd, flags, exit)
 	}
 	for i, want := range filter {
-		b := data[24+8*i:]
+		b := data[filterAt+8*i:]
 		if got := (seccomp.Insn{Code: le.Uint16(b), JT: b[2], JF: b[3], K: le.Uint32(b[4:])}); got != want {
 			t.Errorf("instruction %d: got %v, want %v", i, got, want)
 		}

@@ -15,12 +15,21 @@
 // On its status descriptor the init sends messages of two 32-bit numbers, kind
 // and value: [Started] and the workload's pid in its namespace, or [NotStarted]
 // and a negative errno; then [Ended] and the status as wait4 gives it. When the
-// other end of that socket is closed, SIGIO (the descriptor must have O_ASYNC
-// and the init as its owner) makes the init exit, and so ends the sandbox.
+// other end of that socket is closed, SIGIO (the descriptor must have O_ASYNC;
+// the init makes itself its owner) makes the init exit, and so ends the sandbox.
+//
+// A detached init closes that socket when the workload has started, and writes
+// its last message to the exit descriptor, a file. If it was given a timer
+// (setitimer(2), ITIMER_REAL, survives execve) that message may be [Expired].
+//
+// A joined init is the parent of a program that joins a sandbox. It has done so
+// itself, but for the process namespace, which only its children are in. When
+// nobody supervises it any more it kills that program.
 package pid1
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"unsafe"
 
@@ -30,8 +39,12 @@ import (
 // Kinds of messages. Not negative: a step of the plan failed (child.Report).
 const (
 	Started    = -1
-	NotStarted = -2
+	NotStarted = -2 // the program could not be executed
 	Ended      = -3
+	Expired    = -5 // the timer ran out; value is the wait status of a killed process
+	NoSession  = -6 // not started: no session, or no controlling terminal
+	NoFilter   = -7 // not started: the filter was refused
+	Broken     = -8 // not started: process 1 could not do its own part
 )
 
 // Decode splits a message of eight bytes.
@@ -43,6 +56,7 @@ const (
 	loadAddr = 0x400000 // fixed, and written out in init_GOARCH.s
 	dataPage = 0x1000
 	header   = 64 + 2*56 // ELF header and two program headers
+	filterAt = 32        // in the data page
 	endMark  = "pid1end!"
 )
 
@@ -51,6 +65,19 @@ type Config struct {
 	Filter   []seccomp.Insn // the workload's filter; empty: none
 	StatusFD int
 	Terminal bool // descriptor 0 becomes the workload's controlling terminal
+	Detached bool // go on without a supervisor
+	Joined   bool // not process 1, but the parent of a program that joins a sandbox
+	ExitFD   int  // where a detached init says how the workload ended; 0: nowhere
+}
+
+// flags as the program reads them.
+func (c Config) flags() (f uint32) {
+	for i, on := range []bool{c.Terminal, c.Detached, c.Joined} {
+		if on {
+			f |= 1 << i
+		}
+	}
+	return f
 }
 
 func codeAddr() uintptr // init_GOARCH.s: where the program's bytes are
@@ -68,7 +95,7 @@ func Code() []byte {
 // first page, the configuration in its second. Both are mapped read-only.
 func Image(c Config) []byte {
 	le := binary.LittleEndian
-	size := dataPage + 24 + len(c.Filter)*8
+	size := dataPage + filterAt + len(c.Filter)*8
 	b := make([]byte, 0, size)
 	b = append(b, 0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	b = le.AppendUint16(b, 2) // ET_EXEC
@@ -95,13 +122,11 @@ func Image(c Config) []byte {
 	b = b[:dataPage] // make zeroed it
 	b = le.AppendUint16(b, uint16(len(c.Filter)))
 	b = append(b, 0, 0, 0, 0, 0, 0)
-	b = le.AppendUint64(b, loadAddr+dataPage+24)
+	b = le.AppendUint64(b, loadAddr+dataPage+filterAt)
 	b = le.AppendUint32(b, uint32(c.StatusFD))
-	flags := uint32(0)
-	if c.Terminal {
-		flags = 1
-	}
-	b = le.AppendUint32(b, flags)
+	b = le.AppendUint32(b, c.flags())
+	b = le.AppendUint32(b, uint32(int32(cmp.Or(c.ExitFD, -1))))
+	b = le.AppendUint32(b, 0)
 	for _, f := range c.Filter {
 		b = le.AppendUint16(b, f.Code)
 		b = append(b, f.JT, f.JF)

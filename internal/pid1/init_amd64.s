@@ -6,9 +6,10 @@
 // but that stack and the image's read-only data page (layout: image.go).
 //
 //	R12 = argv[1:]: the workload's candidate paths, "", then its arguments
-//	R13 = envp      R14 = the workload's pid      BX = the status descriptor
-//	R15 = scratch:  0 signal mask, 8 errno of the workload's start, 16 wait
-//	                status, 24 message (kind, value), 32 siginfo
+//	R13 = envp      R14 = the workload's pid, 0 before there is one
+//	BX = the status descriptor, later the exit's
+//	R15 = scratch:  0 signal mask, 8 errno of the workload's start, 12 kind of
+//	                its message, 16 wait status, 24 message (kind, value), 32 siginfo
 TEXT ·initAMD64(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ (SP), AX                // argc
 	LEAQ 16(SP), R12             // &argv[1]
@@ -16,12 +17,14 @@ TEXT ·initAMD64(SB), NOSPLIT|NOFRAME, $0-0
 	SUBQ $256, SP
 	ANDQ $~15, SP
 	MOVQ SP, R15
+	XORL R14, R14
 	MOVL $0x401010, AX
 	MOVL (AX), BX                // the status descriptor
 
 	// No signal may be lost between here and the loop: block them all.
 	MOVQ $-1, 0(R15)
-	MOVQ $0, 8(R15)
+	MOVL $0, 8(R15)
+	MOVL $-8, 12(R15)            // what fails from here on is process 1
 	MOVL $14, AX                 // rt_sigprocmask(SIG_SETMASK, all, nil, 8)
 	MOVL $2, DI
 	LEAQ 0(R15), SI
@@ -48,6 +51,29 @@ TEXT ·initAMD64(SB), NOSPLIT|NOFRAME, $0-0
 	SYSCALL
 	TESTQ AX, AX
 	JNZ  broken
+
+	// Whoever made the socket asynchronous could not know our number.
+	MOVL $39, AX                 // getpid()
+	SYSCALL
+	MOVQ AX, DX
+	MOVL $72, AX                 // fcntl(status, F_SETOWN, pid)
+	MOVL BX, DI
+	MOVL $8, SI
+	SYSCALL
+	TESTQ AX, AX
+	JNZ  broken
+
+	MOVL $0x401018, AX
+	MOVL (AX), DI                // the exit descriptor, or -1
+	TESTL DI, DI
+	JS   private
+	MOVL $72, AX                 // fcntl(exit, F_SETFD, FD_CLOEXEC): nor that one
+	MOVL $2, SI
+	MOVL $1, DX
+	SYSCALL
+	TESTQ AX, AX
+	JNZ  broken
+private:
 
 	// Gone already? From here on, SIGIO tells.
 	MOVL $45, AX                 // recvfrom(status, mask, 1, MSG_PEEK|MSG_DONTWAIT, nil, nil)
@@ -90,6 +116,14 @@ supervised:
 	MOVL $8, DX
 	SYSCALL
 
+	MOVL $0x401014, AX           // flags: 2 detaches us: nobody supervises us any more
+	MOVL (AX), AX
+	TESTL $2, AX
+	JZ   drop
+	MOVL $0x401018, AX
+	MOVL (AX), BX                // what is said from here on is the exit
+drop:
+
 	// What the workload inherited is not ours to hold.
 	MOVL $436, AX                // close_range(0, status-1, 0)
 	XORL DI, DI
@@ -113,15 +147,35 @@ wait:
 	JEQ  reap
 	CMPQ AX, $29                 // SIGIO: something about the status socket
 	JEQ  lifeline
+	CMPQ AX, $14                 // SIGALRM
+	JEQ  alarm
 	TESTQ AX, AX
 	JLE  wait                    // EINTR
+forward:
 	MOVQ AX, SI                  // anything else is for the workload
 	MOVQ R14, DI
 	MOVL $62, AX                 // kill(workload, signal)
 	SYSCALL
 	JMP  wait
 
+alarm:
+	CMPL 40(R15), $0x80          // si_code: SI_KERNEL? Then our own timer has run out
+	JNE  forward
+	MOVL $-5, 24(R15)            // say so, with the wait status of a killed one
+	MOVL $9, 28(R15)
+	MOVL $1, AX                  // write(exit, message, 8)
+	MOVL BX, DI
+	LEAQ 24(R15), SI
+	MOVL $8, DX
+	SYSCALL
+	MOVL $137, DI
+	JMP  exit
+
 lifeline:
+	MOVL $0x401014, AX           // flags: 2, as above
+	MOVL (AX), AX
+	TESTL $2, AX
+	JNZ  wait
 	MOVL $45, AX                 // recvfrom, as above: end of file or a reset means that nobody supervises us
 	MOVL BX, DI
 	LEAQ 32(R15), SI
@@ -135,7 +189,24 @@ lifeline:
 	TESTQ AX, AX
 	JG   wait
 orphaned:
-	MOVL $137, DI                // as if killed; the kernel kills all the others
+	MOVL $0x401014, AX           // flags: 4: we joined a sandbox, and are not its process 1
+	MOVL (AX), AX
+	TESTL $4, AX
+	JZ   end                     // the kernel kills all the others
+	TESTL R14, R14
+	JZ   end                     // there is none yet
+	MOVQ R14, DI
+	NEGQ DI
+	MOVL $9, SI
+	MOVL $62, AX                 // kill(-workload, SIGKILL): its process group
+	SYSCALL
+	MOVQ R14, DI
+	MOVL $9, SI
+	MOVL $62, AX                 // kill(workload, SIGKILL)
+	SYSCALL
+	JMP  wait                    // its end is ours
+end:
+	MOVL $137, DI                // as if killed
 	JMP  exit
 
 reap:
@@ -170,9 +241,21 @@ signalled:
 	JMP  exit
 
 workload:
+	MOVL $-6, 12(R15)            // what fails from here on is its session
 	MOVL $0x401014, AX           // flags: 1 makes descriptor 0 the controlling terminal
-	MOVL (AX), AX
-	ANDL $1, AX
+	MOVL (AX), R8
+	TESTL $4, R8
+	JZ   place
+	MOVL $157, AX                // prctl(PR_SET_PDEATHSIG, SIGKILL): joined, it ends with us
+	MOVL $1, DI
+	MOVL $9, SI
+	XORL DX, DX
+	XORL R10, R10
+	SYSCALL
+	TESTQ AX, AX
+	JS   failed
+place:
+	TESTL $1, R8
 	JNZ  session
 	MOVL $109, AX                // setpgid(0, 0): in our session it can be stopped by a signal
 	XORL DI, DI
@@ -205,6 +288,7 @@ unmask:
 	MOVWLZX (DX), AX
 	TESTL AX, AX
 	JZ   find
+	MOVL $-7, 12(R15)            // its filter
 	MOVL $317, AX                // seccomp(SECCOMP_SET_MODE_FILTER, 0, fprog)
 	MOVL $1, DI
 	XORL SI, SI
@@ -213,6 +297,7 @@ unmask:
 	JNZ  failed
 
 find:                            // the arguments begin after the empty string
+	MOVL $-2, 12(R15)            // its program
 	MOVQ R12, R8
 next:
 	MOVQ (R8), AX
@@ -249,7 +334,8 @@ failed:                          // leave -errno where process 1 finds it
 broken:                          // process 1 itself could not go on: -errno in AX
 	MOVL AX, 8(R15)
 report:
-	MOVL $-2, 24(R15)            // say: not started, this -errno
+	MOVL 12(R15), AX             // say: not started because of this, this -errno
+	MOVL AX, 24(R15)
 	MOVL 8(R15), AX
 	MOVL AX, 28(R15)
 	MOVL $1, AX                  // write(status, message, 8)

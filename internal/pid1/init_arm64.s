@@ -3,9 +3,10 @@
 // The program of process 1 for arm64: see init_amd64.s, which it follows block
 // for block.
 //
-//	R20 = argv[1:]   R21 = envp   R22 = the workload's pid   R19 = the status descriptor
-//	R23 = scratch:   0 signal mask, 8 errno of the workload's start, 16 wait
-//	                 status, 24 message (kind, value), 32 siginfo
+//	R20 = argv[1:]   R21 = envp   R22 = the workload's pid, 0 before there is one
+//	R19 = the status descriptor, later the exit's
+//	R23 = scratch:   0 signal mask, 8 errno of the workload's start, 12 kind of
+//	                 its message, 16 wait status, 24 message (kind, value), 32 siginfo
 TEXT ·initARM64(SB), NOSPLIT|NOFRAME, $0-0
 	MOVD RSP, R9
 	MOVD (R9), R10               // argc
@@ -14,12 +15,15 @@ TEXT ·initARM64(SB), NOSPLIT|NOFRAME, $0-0
 	SUB  $256, R9, R23
 	AND  $~15, R23, R23
 	MOVD R23, RSP
+	MOVD ZR, R22
 	MOVD $0x401010, R9
 	MOVWU (R9), R19              // the status descriptor
 
 	MOVD $-1, R9
 	MOVD R9, 0(R23)
-	MOVD ZR, 8(R23)
+	MOVW ZR, 8(R23)
+	MOVW $-8, R9                 // what fails from here on is process 1
+	MOVW R9, 12(R23)
 	MOVD $135, R8                // rt_sigprocmask(SIG_SETMASK, all, nil, 8)
 	MOVD $2, R0
 	MOVD R23, R1
@@ -42,6 +46,25 @@ TEXT ·initARM64(SB), NOSPLIT|NOFRAME, $0-0
 	MOVD $1, R2
 	SVC
 	CBNZ R0, broken
+
+	MOVD $172, R8                // getpid()
+	SVC
+	MOVD R0, R2
+	MOVD $25, R8                 // fcntl(status, F_SETOWN, pid)
+	MOVD R19, R0
+	MOVD $8, R1
+	SVC
+	CBNZ R0, broken
+
+	MOVD $0x401018, R9
+	MOVW (R9), R0                // the exit descriptor, or -1
+	TBNZ $63, R0, private
+	MOVD $25, R8                 // fcntl(exit, F_SETFD, FD_CLOEXEC)
+	MOVD $2, R1
+	MOVD $1, R2
+	SVC
+	CBNZ R0, broken
+private:
 
 	MOVD $207, R8                // recvfrom(status, info, 1, MSG_PEEK|MSG_DONTWAIT, nil, nil)
 	MOVD R19, R0
@@ -79,6 +102,13 @@ supervised:
 	MOVD $8, R2
 	SVC
 
+	MOVD $0x401014, R9           // flags: 2 detaches us
+	MOVWU (R9), R9
+	TBZ  $1, R9, drop
+	MOVD $0x401018, R9
+	MOVWU (R9), R19              // what is said from here on is the exit
+drop:
+
 	MOVD $436, R8                // close_range(0, status-1, 0)
 	MOVD ZR, R0
 	SUB  $1, R19, R1
@@ -101,15 +131,37 @@ wait:
 	BEQ  reap
 	CMP  $29, R0                 // SIGIO
 	BEQ  lifeline
+	CMP  $14, R0                 // SIGALRM
+	BEQ  alarm
 	CMP  $0, R0
 	BLE  wait                    // EINTR
+forward:
 	MOVD R0, R1
 	MOVD R22, R0
 	MOVD $129, R8                // kill(workload, signal)
 	SVC
 	B    wait
 
+alarm:
+	MOVWU 40(R23), R9            // si_code: SI_KERNEL?
+	CMP  $0x80, R9
+	BNE  forward
+	MOVW $-5, R9
+	MOVW R9, 24(R23)
+	MOVW $9, R9
+	MOVW R9, 28(R23)
+	MOVD $64, R8                 // write(exit, message, 8)
+	MOVD R19, R0
+	ADD  $24, R23, R1
+	MOVD $8, R2
+	SVC
+	MOVD $137, R0
+	B    exit
+
 lifeline:
+	MOVD $0x401014, R9           // flags: 2, as above
+	MOVWU (R9), R9
+	TBNZ $1, R9, wait
 	MOVD $207, R8                // recvfrom, as above
 	MOVD R19, R0
 	ADD  $32, R23, R1
@@ -123,6 +175,20 @@ lifeline:
 	CMP  $0, R0
 	BGT  wait
 orphaned:
+	MOVD $0x401014, R9           // flags: 4: we joined a sandbox
+	MOVWU (R9), R9
+	TBZ  $2, R9, end
+	CBZ  R22, end
+	NEG  R22, R0
+	MOVD $9, R1
+	MOVD $129, R8                // kill(-workload, SIGKILL)
+	SVC
+	MOVD R22, R0
+	MOVD $9, R1
+	MOVD $129, R8                // kill(workload, SIGKILL)
+	SVC
+	B    wait                    // its end is ours
+end:
 	MOVD $137, R0
 	B    exit
 
@@ -157,9 +223,20 @@ signalled:
 	B    exit
 
 workload:
+	MOVW $-6, R9                 // what fails from here on is its session
+	MOVW R9, 12(R23)
 	MOVD $0x401014, R9           // flags: 1 makes descriptor 0 the controlling terminal
-	MOVWU (R9), R9
-	TBNZ $0, R9, session
+	MOVWU (R9), R25
+	TBZ  $2, R25, place
+	MOVD $167, R8                // prctl(PR_SET_PDEATHSIG, SIGKILL)
+	MOVD $1, R0
+	MOVD $9, R1
+	MOVD ZR, R2
+	MOVD ZR, R3
+	SVC
+	TBNZ $63, R0, failed
+place:
+	TBNZ $0, R25, session
 	MOVD $154, R8                // setpgid(0, 0): in our session it can be stopped by a signal
 	MOVD ZR, R0
 	MOVD ZR, R1
@@ -187,6 +264,8 @@ unmask:
 	MOVD $0x401000, R2           // the data page: sock_fprog, or length 0
 	MOVHU (R2), R9
 	CBZ  R9, find
+	MOVW $-7, R9                 // its filter
+	MOVW R9, 12(R23)
 	MOVD $277, R8                // seccomp(SECCOMP_SET_MODE_FILTER, 0, fprog)
 	MOVD $1, R0
 	MOVD ZR, R1
@@ -194,6 +273,8 @@ unmask:
 	CBNZ R0, failed
 
 find:
+	MOVW $-2, R9                 // its program
+	MOVW R9, 12(R23)
 	MOVD R20, R10
 next:
 	MOVD (R10), R9
@@ -228,7 +309,7 @@ failed:
 broken:
 	MOVW R0, 8(R23)
 report:
-	MOVW $-2, R9                 // say: not started, this -errno
+	MOVWU 12(R23), R9            // say: not started because of this, this -errno
 	MOVW R9, 24(R23)
 	MOVWU 8(R23), R9
 	MOVW R9, 28(R23)

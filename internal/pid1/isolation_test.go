@@ -210,12 +210,12 @@ func TestDefaultFilter(t *testing.T) {
 
 func TestBadFilterStartsNothing(t *testing.T) {
 	b := start(t, setup{config: Config{Filter: []seccomp.Insn{{Code: 0xffff}}}, workload: "state"})
-	b.wantMessage(t, NotStarted, -int(syscall.EINVAL))
+	b.wantMessage(t, NoFilter, -int(syscall.EINVAL))
 	b.wantExit(t, 127)
 }
 
 func TestTerminalMustBeOne(t *testing.T) {
 	b := start(t, setup{config: Config{Terminal: true}, workload: "state"})
-	b.wantMessage(t, NotStarted, -int(syscall.ENOTTY))
+	b.wantMessage(t, NoSession, -int(syscall.ENOTTY))
 	b.wantExit(t, 127)
 }

@@ -143,8 +143,9 @@ type setup struct {
 	config   Config
 	paths    []string // candidates; none: this test binary
 	args     []string
-	workload string // of this test binary
-	orphan   bool   // close the other end of the status socket before the start
+	workload string   // of this test binary
+	orphan   bool     // close the other end of the status socket before the start
+	exit     *os.File // where a detached init says the exit
 }
 
 // start runs the real image as process 1 of new user and process namespaces,
@@ -189,6 +190,9 @@ func start(t *testing.T, s setup) *box {
 			GidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: os.Getegid(), Size: 1}},
 		},
 	}}
+	if s.exit != nil {
+		b.ExtraFiles = append(b.ExtraFiles, s.exit)
+	}
 	if s.workload != "" {
 		b.Env = append(b.Env, workloadEnv+"="+s.workload)
 	}
@@ -214,7 +218,7 @@ func start(t *testing.T, s setup) *box {
 		t.Fatal(err)
 	}
 	const async = 0x2000
-	for _, c := range [][2]uintptr{{syscall.F_SETOWN, uintptr(b.Process.Pid)}, {syscall.F_SETFL, syscall.O_RDWR | async}} {
+	for _, c := range [][2]uintptr{{syscall.F_SETFL, syscall.O_RDWR | async}} {
 		if _, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, end.Fd(), c[0], c[1]); e != 0 {
 			t.Fatal(e)
 		}

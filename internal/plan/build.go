@@ -32,6 +32,11 @@ type Command struct {
 	Arg0  string   // what the program is told its name is; empty: Name
 	Args  []string // without that
 	Extra int      // descriptors passed on beyond 0, 1 and 2
+
+	// Detach lets the sandbox outlive this program. Track are the controllers
+	// whose groups it gets for that, with or without limits.
+	Detach bool
+	Track  []string
 }
 
 // Unsupported is the error for a Spec that this machine cannot carry out.
@@ -153,7 +158,12 @@ func (b *builder) limits() limitPlan {
 		}
 		l.controllers, l.writes = controllers, writes
 	}
-	if pids := want.EffectivePids(); pids != 0 && b.owned && !slices.Contains(l.controllers, "pids") {
+	for _, c := range b.cmd.Track {
+		if !slices.Contains(l.controllers, c) {
+			l.controllers = append(l.controllers, c)
+		}
+	}
+	if pids := want.EffectivePids(); pids != 0 && b.owned && !slices.ContainsFunc(l.writes, func(w CgroupWrite) bool { return w.Controller == "pids" }) {
 		l.nproc = pids + ownTasks
 	}
 	for _, c := range l.controllers {
@@ -172,7 +182,7 @@ const ownTasks = 1
 // prepare plans what happens before the clone.
 func (b *builder) prepare(l limitPlan) {
 	if b.ranged {
-		b.add(Host, "userns", ReserveIDs{Count: rangeSize})
+		b.add(Host, "userns", ReserveIDs{Count: rangeSize, Lasting: b.cmd.Detach})
 		b.add(Host, "user", OwnPipes{UID: b.spec.User.UID, GID: b.spec.User.GID})
 	}
 	if len(l.controllers) > 0 {
@@ -181,7 +191,7 @@ func (b *builder) prepare(l limitPlan) {
 			b.add(Host, w.Because, w)
 		}
 	}
-	b.add(Host, "sandbox", MakeInit{Filter: b.filter(), Terminal: b.spec.Terminal})
+	b.add(Host, "sandbox", MakeInit{Filter: b.filter(), Terminal: b.spec.Terminal, Detached: b.cmd.Detach})
 	if b.host.Privileged() {
 		for _, v := range b.volumes() {
 			b.hostTree(v)
@@ -251,7 +261,7 @@ func (b *builder) detach() {
 // from here on owns what is made, and holds every capability of the sandbox's
 // own namespaces until they are dropped for good.
 func (b *builder) identity(l limitPlan) {
-	if b.owned || len(l.late) > 0 {
+	if b.owned || len(l.late) > 0 || b.cmd.Detach {
 		b.child("sandbox", Wait{})
 	}
 	if len(l.late) > 0 {
@@ -297,9 +307,18 @@ func (b *builder) root() {
 	if size == 0 {
 		size = 256 * spec.MiB
 	}
-	b.child("proc", NewMount{Type: "proc", Options: []string{"hidepid=invisible"}, Attr: noSuidDev | noExec, As: "proc"})
+	b.child("proc", NewMount{Type: "proc", Options: []string{"hidepid=invisible", fmt.Sprintf("gid=%d", b.seeGroup())}, Attr: noSuidDev | noExec, As: "proc"})
 	b.child("root", MountFS{Type: "tmpfs", Target: at, Flags: abi.MSNoSuid | abi.MSNoDev, Data: fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size, 65536)})
 	b.child("root", PivotRoot{Path: at})
+}
+
+// seeGroup is the group that sees all processes. An ordinary user's sandbox has
+// one group, which is everyone's.
+func (b *builder) seeGroup() uint32 {
+	if b.owned && !b.ranged {
+		return b.spec.User.GID
+	}
+	return SeeGroup
 }
 
 // furnish plans what the new root shows. From here on every path is the
@@ -326,7 +345,13 @@ func (b *builder) confine(l limitPlan) {
 	b.child("sandbox", Umask{Mask: 0o022}, Chdir{Dir: b.workdir()})
 	b.child("policy", DropBounding{Last: b.host.LastCap}, ClearAmbient{}, DropCaps{}, NoNewPrivs{})
 	b.landlock()
-	b.child("sandbox", Lifeline{}, ExecInit{})
+	switch {
+	case !b.cmd.Detach:
+		b.child("sandbox", Lifeline{})
+	case b.spec.Timeout > 0:
+		b.child("timeout", Deadline{After: min(b.spec.Timeout, timerMax)})
+	}
+	b.child("sandbox", ExecInit{})
 	b.add(Init, "policy.seccomp", Seccomp{Name: "default", Program: b.filter()})
 	env := b.environ()
 	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{cmp.Or(b.cmd.Arg0, b.cmd.Name)}, b.cmd.Args...), Env: env})

@@ -20,11 +20,16 @@ func (p *Plan) Check() error {
 	for i, s := range p.Steps {
 		c.step(i, s)
 	}
-	c.order()
-	c.ids()
-	c.groups()
+	if c.first[kJoin] >= 0 {
+		c.join()
+	} else {
+		c.order(must[:], before[:])
+		c.ids()
+		c.groups()
+		c.attached()
+	}
+	c.life()
 	c.policy()
-	c.attached()
 	if c.err != nil {
 		return fmt.Errorf("this is a bug in nucleus: the plan is unsafe: %w", c.err)
 	}
@@ -48,6 +53,8 @@ type check struct {
 	sealed   bool              // the root is read-only
 	scratch  string            // where the new root is mounted
 	filters  [2][]seccomp.Insn // as MakeInit and Seccomp have them
+	init     MakeInit
+	joins    uint64 // namespaces that are entered
 }
 
 // mountState is what has been done to a mount that a plan makes.
@@ -121,6 +128,9 @@ const (
 	kLandlock
 	kTerminal
 	kLifeline
+	kDeadline
+	kCgroupJoin
+	kJoin
 	kExecInit
 	kSeccomp
 	kExec
@@ -207,6 +217,12 @@ func kindOfPolicy(a Action) kind {
 		return kTerminal
 	case Lifeline:
 		return kLifeline
+	case Deadline:
+		return kDeadline
+	case CgroupJoin:
+		return kCgroupJoin
+	case JoinNamespaces:
+		return kJoin
 	}
 	return kOther
 }
@@ -228,8 +244,10 @@ func (c *check) step(i int, s Step) {
 	switch a := s.Do.(type) {
 	case WriteMap:
 		c.reserved = c.reserved || a.Reserved
-	case CgroupCreate:
+	case CgroupCreate, CgroupJoin:
 		c.grouped = true
+	case JoinNamespaces:
+		c.joins = a.Flags
 	case CloneInto:
 		c.within = c.within || a.Cgroup
 		c.cgroupNS = a.Flags&abi.CloneNewCgroup != 0
@@ -239,6 +257,7 @@ func (c *check) step(i int, s Step) {
 		c.cgroupNS = true
 	case MakeInit:
 		c.terminal[0] = a.Terminal
+		c.init = a
 		c.filters[0] = a.Filter.Insns
 	case OpenTerminal:
 		c.terminal[1] = true
@@ -323,7 +342,7 @@ func (c *check) attr(i int, a Attr, devices bool) {
 // must are the kinds of step that every plan has exactly once.
 var must = [...]kind{
 	kMakeInit, kClone, kSession, kStdio, kClose, kPrivate, kPivot, kSecurebits, kSetIDs, kHostname, kBounding, kAmbient, kCaps,
-	kNoNewPrivs, kLifeline, kExecInit, kSeccomp, kExec,
+	kNoNewPrivs, kExecInit, kSeccomp, kExec,
 }
 
 // before are pairs: every step of the first kind comes before any of the second.
@@ -336,7 +355,7 @@ var before = [...][2]kind{
 }
 
 // order checks what must be there and what comes before what.
-func (c *check) order() {
+func (c *check) order(must []kind, before [][2]kind) {
 	name := func(k kind) string { return fmt.Sprintf("%T", c.plan.Steps[c.first[k]].Do) }
 	for _, k := range must {
 		if c.first[k] < 0 {
@@ -368,16 +387,21 @@ func (c *check) ids() {
 	}
 }
 
-// groups checks that limits bind the child, and that it does not see where.
-func (c *check) groups() {
+// groupsUsed checks that limits bind the child.
+func (c *check) groupsUsed() {
 	if c.first[kCgroupAdd] >= 0 && c.first[kWait] < 0 {
 		c.bad("the child does not wait to be in its control group")
 	}
+	if c.grouped && !c.within {
+		c.bad("there is a control group and the child is not in it")
+	}
+}
+
+// groups checks that limits bind the child, and that it does not see where.
+func (c *check) groups() {
+	c.groupsUsed()
 	if c.first[kCgroupWrite] >= 0 && !c.grouped {
 		c.bad("limits are written to a control group that is not made")
-	}
-	if c.grouped && !c.within {
-		c.bad("a control group is made and the child is not in it")
 	}
 	if !c.cgroupNS {
 		c.bad("the child sees the host's control groups")

@@ -112,17 +112,35 @@ func (NoNewPrivs) Call() string     { return "prctl" }
 func (Landlock) Call() string       { return "landlock" }
 func (OpenTerminal) Call() string   { return "open" }
 func (Lifeline) Call() string       { return "fcntl" }
+func (CgroupJoin) Call() string     { return "cgroup.join" }
+func (Deadline) Call() string       { return "setitimer" }
+func (JoinNamespaces) Call() string { return "setns" }
 func (Umask) Call() string          { return "umask" }
 func (Chdir) Call() string          { return "chdir" }
 func (ExecInit) Call() string       { return "execveat" }
 func (Seccomp) Call() string        { return "seccomp" }
 func (Exec) Call() string           { return "execve" }
 
-func (a ReserveIDs) String() string   { return fmt.Sprintf("%d ids", a.Count) }
-func (a CgroupCreate) String() string { return strings.Join(a.Controllers, ",") }
-func (a CgroupWrite) String() string  { return a.File + "=" + a.Value }
+func (a ReserveIDs) String() string {
+	if a.Lasting {
+		return fmt.Sprintf("%d ids, kept", a.Count)
+	}
+	return fmt.Sprintf("%d ids", a.Count)
+}
+func (CgroupJoin) String() string       { return "the sandbox's" }
+func (a Deadline) String() string       { return a.After.String() }
+func (a JoinNamespaces) String() string { return bitNames(a.Flags, cloneFlagNames) }
+func (a CgroupCreate) String() string   { return strings.Join(a.Controllers, ",") }
+func (a CgroupWrite) String() string    { return a.File + "=" + a.Value }
 func (a MakeInit) String() string {
-	return fmt.Sprintf("process 1, filter of %d instructions", len(a.Filter.Insns))
+	what := "process 1"
+	if a.Joined {
+		what = "parent of the program"
+	}
+	if a.Detached {
+		what += ", detached"
+	}
+	return fmt.Sprintf("%s, filter of %d instructions", what, len(a.Filter.Insns))
 }
 func (a HostTree) String() string {
 	s := fmt.Sprintf("%s as %s rec %s", a.Source, a.As, a.Attr)
@@ -136,6 +154,12 @@ func (a CloneInto) String() string {
 	s := bitNames(a.Flags, cloneFlagNames)
 	if a.Cgroup {
 		s += " into cgroup"
+	}
+	if a.Copy {
+		s += " with a copy of our memory"
+	}
+	if s == "" {
+		s = "without namespaces"
 	}
 	return s
 }
@@ -189,6 +213,9 @@ func (a SetIDs) String() string {
 	s := fmt.Sprintf("%d:%d", a.UID, a.GID)
 	if a.KeepGroups {
 		return s + ", supplementary groups kept"
+	}
+	if a.See {
+		return s + ", and the group that sees all processes"
 	}
 	return s + ", no supplementary groups"
 }

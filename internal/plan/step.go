@@ -11,6 +11,8 @@
 package plan
 
 import (
+	"time"
+
 	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
@@ -55,16 +57,28 @@ const (
 	readOnly  = Attr(abi.MountAttrReadOnly)
 )
 
+// SeeGroup is the group whose members see every process of a sandbox in /proc,
+// where hidepid shows others only those that they may trace. Programs that join
+// are in it: Landlock forbids them to trace what they did not start.
+const SeeGroup = 65533
+
 // Host steps.
 type (
 	// ReserveIDs takes a range of host ids that no other sandbox has, for as long as this one lives.
-	ReserveIDs struct{ Count uint32 }
+	ReserveIDs struct {
+		Count   uint32
+		Lasting bool // also when this program has ended
+	}
 	// CgroupCreate makes the sandbox's control group in the hierarchies of some controllers.
 	CgroupCreate struct{ Controllers []string }
+	// CgroupJoin is about the control group of a sandbox that runs.
+	CgroupJoin struct{}
 	// MakeInit writes the sealed image of process 1 with the workload's filter.
 	MakeInit struct {
 		Filter   seccomp.Program
 		Terminal bool
+		Detached bool // it goes on without a supervisor
+		Joined   bool // it is the parent of a program that joins a sandbox
 	}
 	// OwnPipes gives the anonymous pipes among the workload's descriptors to the
 	// sandbox's user, who could not open /dev/stdout otherwise. Named files keep
@@ -88,6 +102,7 @@ type (
 	CloneInto struct {
 		Flags  uint64 // abi.CloneNew*
 		Cgroup bool   // born in the sandbox's control group
+		Copy   bool   // with a copy of our memory, which a time namespace asks for
 	}
 	// WriteMap writes one extent of uid_map or gid_map.
 	WriteMap struct {
@@ -171,10 +186,11 @@ type (
 	}
 	// Securebits makes user id 0 mean nothing, for good.
 	Securebits struct{}
-	// SetIDs becomes a user and group without supplementary groups.
+	// SetIDs becomes a user and group without supplementary groups, but one perhaps.
 	SetIDs struct {
 		UID, GID   uint32
 		KeepGroups bool // the kernel does not let an ordinary user drop them
+		See        bool // be in the group that sees all processes of the sandbox
 	}
 	// Hostname names the sandbox.
 	Hostname struct{ Name string }
@@ -204,6 +220,10 @@ type (
 	OpenTerminal struct{}
 	// Lifeline ties the sandbox's life to its supervisor's.
 	Lifeline struct{}
+	// Deadline ends a sandbox that nobody supervises after a time.
+	Deadline struct{ After time.Duration }
+	// JoinNamespaces enters namespaces of a sandbox that runs, all at once.
+	JoinNamespaces struct{ Flags uint64 } // abi.CloneNew*
 	// Umask sets the file mode mask.
 	Umask struct{ Mask uint32 }
 	// Chdir changes the working directory.

@@ -34,6 +34,7 @@ type Sandbox struct {
 	PidFD  kernel.FD        // of process 1
 	Status *kernel.Waitable // process 1's messages (package pid1)
 	Group  *cgroup.Group    // or nil
+	Joined bool             // process 1 is not one, but the parent of a program that joined
 	Close  func() error     // lets go of all of it
 }
 
@@ -56,6 +57,9 @@ func (s *Supervisor) Signal(sig syscall.Signal) error {
 	defer s.mu.Unlock()
 	if s.ended {
 		return os.ErrProcessDone
+	}
+	if s.box.Joined && sig == syscall.SIGKILL {
+		return s.box.Status.HangUp() // it kills the program, and then tells how that ended
 	}
 	return kernel.SignalPid(s.box.PidFD, int(sig))
 }

@@ -1,0 +1,177 @@
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
+)
+
+// Policy is what holds for every program of a sandbox, taken from the plan that
+// made it. It is kept with the sandbox, so that a program that joins later gets
+// exactly this and not what a newer Nucleus or another state of the host would
+// make of the same description.
+type Policy struct {
+	Namespaces uint64            `json:"namespaces"` // abi.CloneNew*
+	User       SetIDs            `json:"user"`
+	Ranged     bool              `json:"ranged,omitempty"` // ids are a range that root reserved
+	Owned      bool              `json:"owned,omitempty"`  // a user namespace of its own
+	Rlimits    []Rlimit          `json:"rlimits"`
+	LastCap    int               `json:"last_cap"`
+	Keyring    bool              `json:"keyring,omitempty"`
+	Landlock   *landlock.Ruleset `json:"landlock,omitempty"`
+	Filter     []seccomp.Insn    `json:"filter"`
+	FilterName string            `json:"filter_name"`
+	Env        []string          `json:"env"`
+	Dir        string            `json:"dir"`
+	Weakened   []Weakening       `json:"weakened,omitempty"`
+}
+
+// Policy returns the policy of the sandbox that p makes.
+func (p *Plan) Policy() Policy {
+	pol := Policy{Weakened: p.Weakened}
+	for _, s := range p.Steps {
+		switch a := s.Do.(type) {
+		case CloneInto:
+			pol.Namespaces |= a.Flags
+		case NewCgroupNS:
+			pol.Namespaces |= abi.CloneNewCgroup
+		case ReserveIDs:
+			pol.Ranged = true
+		case SetIDs:
+			pol.User = a
+		case Keyring:
+			pol.Keyring = true
+		case Rlimit:
+			pol.Rlimits = append(pol.Rlimits, a)
+		case DropBounding:
+			pol.LastCap = a.Last
+		case Landlock:
+			rules := a.Rules
+			pol.Landlock = &rules
+		case Chdir:
+			pol.Dir = a.Dir
+		case Seccomp:
+			pol.Filter, pol.FilterName = a.Program.Insns, a.Name
+		case Exec:
+			pol.Env = a.Env
+		}
+	}
+	pol.Owned = pol.Namespaces&abi.CloneNewUser != 0
+	return pol
+}
+
+// Joint says how a program joins a sandbox.
+type Joint struct {
+	Command
+	Env      []string // in addition to the sandbox's
+	Dir      string   // empty: the sandbox's
+	User     *SetIDs  // nil: the sandbox's
+	Terminal bool
+	Cgroup   bool // the sandbox has a control group
+	Scoped   bool // which a service manager made
+}
+
+// Join makes the plan of a program that joins a sandbox with a policy.
+func Join(pol Policy, h *facts.Host, j Joint) (*Plan, error) {
+	b := &builder{host: h, cmd: j.Command}
+	user := pol.User
+	user.See = true
+	if j.User != nil {
+		user.UID, user.GID = j.User.UID, j.User.GID
+		if !pol.Ranged && pol.Owned && (user.UID != pol.User.UID || user.GID != pol.User.GID) {
+			b.fail("user", "the sandbox of an ordinary user has one user", "leave out --user")
+		}
+	}
+	b.joinHost(pol, j, user)
+	b.joinChild(pol, j, user)
+	b.joinConfine(pol, j)
+	if len(b.errs) > 0 {
+		return nil, errors.Join(b.errs...)
+	}
+	p := &Plan{Steps: b.steps, Weakened: pol.Weakened}
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// joinHost plans what happens outside.
+func (b *builder) joinHost(pol Policy, j Joint, user SetIDs) {
+	if pol.Ranged {
+		b.add(Host, "user", OwnPipes{UID: user.UID, GID: user.GID})
+	}
+	if j.Cgroup {
+		b.add(Host, "sandbox", CgroupJoin{})
+	}
+	filter := seccomp.Program{Insns: pol.Filter}
+	b.add(Host, "sandbox", MakeInit{Filter: filter, Terminal: j.Terminal, Detached: j.Detach, Joined: true})
+	b.add(Clone, "sandbox", CloneInto{Cgroup: j.Cgroup && !j.Scoped, Copy: pol.Namespaces&abi.CloneNewTime != 0})
+	if j.Scoped {
+		b.add(Gate, "sandbox", CgroupAdd{Controllers: []string{"all"}})
+	}
+}
+
+// joinChild plans the way in.
+func (b *builder) joinChild(pol Policy, j Joint, user SetIDs) {
+	b.child("sandbox", Umask{}, NewSession{}, Stdio{Extra: b.cmd.Extra}, CloseInherited{})
+	if j.Scoped {
+		b.child("sandbox", Wait{})
+	}
+	b.child("sandbox", JoinNamespaces{Flags: pol.Namespaces})
+	b.child("policy", Securebits{})
+	b.child("user", user)
+	if pol.Keyring {
+		b.child("policy", Keyring{})
+	}
+	if j.Terminal {
+		b.child("terminal", OpenTerminal{})
+	}
+	for _, r := range pol.Rlimits {
+		b.child("limits", r)
+	}
+	b.child("sandbox", Umask{Mask: 0o022}, Chdir{Dir: cmp.Or(j.Dir, pol.Dir)})
+}
+
+// joinConfine plans the sandbox's own policy for the program.
+func (b *builder) joinConfine(pol Policy, j Joint) {
+	b.child("policy", DropBounding{Last: pol.LastCap}, ClearAmbient{}, DropCaps{}, NoNewPrivs{})
+	if pol.Landlock != nil {
+		// A domain cannot be joined: this is another one with the same rules
+		// about files. Its scopes would cut the program off from the sandbox
+		// (it could not signal it); those of the namespaces are the same.
+		rules := *pol.Landlock
+		rules.Scopes = 0
+		b.child("policy.landlock", Landlock{Rules: rules})
+	}
+	if !j.Detach {
+		b.child("sandbox", Lifeline{})
+	}
+	b.child("sandbox", ExecInit{})
+	b.add(Init, "policy.seccomp", Seccomp{Name: pol.FilterName, Program: seccomp.Program{Insns: pol.Filter}})
+	env := replaceEnv(pol.Env, j.Env)
+	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{cmp.Or(b.cmd.Arg0, b.cmd.Name)}, b.cmd.Args...), Env: env})
+}
+
+// replaceEnv adds K=V entries; a later one replaces an earlier one.
+func replaceEnv(env, more []string) []string {
+	out := append([]string(nil), env...)
+	for _, kv := range more {
+		key, _, _ := strings.Cut(kv, "=")
+		for i := len(out) - 1; i >= 0; i-- {
+			if strings.HasPrefix(out[i], key+"=") {
+				out = append(out[:i], out[i+1:]...)
+			}
+		}
+		out = append(out, kv)
+	}
+	return out
+}
+
+// timerMax is what an interval timer can count to in this form.
+const timerMax = 100 * 365 * 24 * time.Hour
