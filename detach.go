@@ -27,10 +27,6 @@ type Detach struct {
 	// ended, for [Identity.Collect]; its modification time is the time of the
 	// end. It is not closed. A program that joins a sandbox needs none.
 	Exit *os.File
-	// Born is called when the sandbox exists and before the program can run. If
-	// it fails, the program never does. What it does not keep is lost: the
-	// identity is the only way back to the sandbox.
-	Born func(Identity) error
 }
 
 // Identity is what finds a detached sandbox again: its first process, its
@@ -76,7 +72,7 @@ func (i Identity) Groups() []string {
 // born tells the caller who the sandbox is.
 func (c *Cmd) born(p *Plan, box *enter.Sandbox) error {
 	c.catch()
-	if c.Detach == nil || c.Detach.Born == nil {
+	if c.Born == nil && c.Detach == nil || c.into != nil {
 		return nil
 	}
 	id, err := identify(box.Pid)
@@ -91,7 +87,10 @@ func (c *Cmd) born(p *Plan, box *enter.Sandbox) error {
 		id.Groups = box.Group.Places()
 	}
 	c.identity = Identity{id}
-	return c.Detach.Born(c.identity)
+	if c.Born == nil {
+		return nil
+	}
+	return c.Born(c.identity)
 }
 
 func identify(pid int) (identity, error) {
@@ -108,6 +107,11 @@ func (c *Cmd) detached(box *enter.Sandbox) error {
 	console := box.Console
 	box.Console = kernel.None
 	if box.Group != nil {
+		if c.into == nil {
+			if _, err := box.Group.Detach(); err != nil {
+				return err
+			}
+		}
 		if err := box.Group.Close(); err != nil {
 			return err
 		}

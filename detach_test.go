@@ -36,13 +36,14 @@ func detach(t *testing.T, s *spec.Sandbox, out *os.File, name string, arg ...str
 	}
 	defer f.Close()
 	l.Cmd = nucleus.Command(s, name, arg...)
-	l.Detach = &nucleus.Detach{Exit: f, Born: func(id nucleus.Identity) error {
+	l.Detach = &nucleus.Detach{Exit: f}
+	l.Born = func(id nucleus.Identity) error {
 		b, err := json.Marshal(id)
 		if err == nil {
 			err = json.Unmarshal(b, &l.id) // what a file would keep
 		}
 		return err
-	}}
+	}
 	if out != nil {
 		l.Stdout, l.Stderr = out, out
 	}
@@ -132,7 +133,8 @@ func TestUnbornNeverRuns(t *testing.T) {
 	c := nucleus.Command(&spec.Sandbox{Toolchain: true}, "echo", "I ran")
 	c.Stdout = out
 	refusal := errors.New("the disk is full")
-	c.Detach = &nucleus.Detach{Exit: out, Born: func(nucleus.Identity) error { return refusal }}
+	c.Detach = &nucleus.Detach{Exit: out}
+	c.Born = func(nucleus.Identity) error { return refusal }
 	if err := c.Start(); !errors.Is(err, refusal) {
 		t.Errorf("got %v, want %v", err, refusal)
 	}

@@ -200,3 +200,12 @@ func execFailed(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Stage == StageEnter && e.Op == "execve"
 }
+
+// Invalid turns what the Validate methods of package spec say into an error that
+// names the fields; nil stays nil.
+func Invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	return invalid(err)
+}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/enter"
-	"github.com/nucleus-container/nucleus/internal/facts"
+
 	"github.com/nucleus-container/nucleus/internal/host"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/spec"
@@ -94,6 +94,3 @@ func (p *Process) intoRequest() (*enter.Into, error) {
 	into.Group = g
 	return into, nil
 }
-
-// track will be cgroup.Trackable.
-func track(facts.Cgroup) []string { return nil }

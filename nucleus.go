@@ -32,6 +32,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/enter"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/supervise"
@@ -77,6 +78,11 @@ type Cmd struct {
 	// Detach, if not nil, lets the sandbox outlive this program. Wait must not be
 	// called then: see Process.Wait. Standard streams must be files.
 	Detach *Detach
+	// Born, if not nil, is called when the sandbox exists and before the program
+	// can run; if it fails, the program never does. The identity is the only way
+	// back to a detached sandbox. (Without a user namespace of its own, a
+	// sandbox that is not detached does not wait for it.)
+	Born func(Identity) error
 	// As, for a program that joins a sandbox, is another user of the sandbox.
 	As *spec.User
 	// Logger receives one line when the sandbox starts, one when it ends and
@@ -173,7 +179,7 @@ func (c *Cmd) Plan() (*Plan, error) {
 func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
 	run := c.command()
 	if run.Detach {
-		run.Track = track(h.facts.Cgroup)
+		run.Track = cgroup.Trackable(h.facts.Cgroup)
 	}
 	return newPlan(s, h, run)
 }

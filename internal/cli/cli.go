@@ -38,9 +38,11 @@ type call struct {
 
 // Main runs the program with its arguments, os.Args, and returns the exit code.
 func Main(args []string) int {
-	commands := []*command{
-		&runCommand, &planCommand, &doctorCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand,
+	commands := []*command{&runCommand}
+	for _, more := range [...][]*command{lifeCommands, execCommands, viewCommands, cpCommands} {
+		commands = append(commands, more...)
 	}
+	commands = append(commands, &planCommand, &doctorCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand)
 	if len(args) < 2 {
 		say("%s", rootHelp(commands))
 		return exitUsage

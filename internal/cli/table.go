@@ -52,6 +52,11 @@ type options struct {
 	logFile     string
 	logFormat   string
 	logLevel    string
+
+	life lifeOptions
+	view viewOptions
+	exec execOptions
+	cp   cpOptions
 }
 
 // flag finds a flag by its long name or its letter.
