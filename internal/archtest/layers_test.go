@@ -16,7 +16,8 @@ var (
 	facts    = join(values, "spec", "internal/facts")                           // and the pure part of layer 1
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
-		"internal/plan", "internal/record", "internal/resolve")
+		"internal/plan", "internal/record", "internal/resolve",
+		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit")
 	upper = join(middle, "internal/enter", "internal/supervise") // and layer 3
 )
 
@@ -41,6 +42,11 @@ var may = map[string][]string{
 	"internal/cgroup":  lower,
 	"internal/record":  lower,
 	"internal/pid1":    lower,
+	"internal/health":  {"spec"},
+	"internal/hook":    {"spec", "internal/kernel"},
+	"internal/notify":  {},
+	"internal/restart": {"spec"},
+	"internal/unit":    {"spec"},
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,
@@ -67,7 +73,7 @@ var thirdParty = map[string][]string{
 
 // pure are the packages that can be computed anywhere, for any machine: they
 // must not ask the one that they run on.
-var pure = join(facts, "internal/plan")
+var pure = join(facts, "internal/plan", "internal/health", "internal/restart", "internal/unit")
 
 // library is layers 0 to 4: code that runs inside other people's programs.
 var library = join(upper, "internal/child", ".")
