@@ -392,6 +392,9 @@ func (c *check) groupsUsed() {
 	if c.first[kCgroupAdd] >= 0 && c.first[kWait] < 0 {
 		c.bad("the child does not wait to be in its control group")
 	}
+	if c.within && !c.grouped {
+		c.bad("the child gets into a control group that nobody has opened")
+	}
 	if c.grouped && !c.within {
 		c.bad("there is a control group and the child is not in it")
 	}
