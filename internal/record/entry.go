@@ -75,19 +75,26 @@ func (e *Entry) TryLock() (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		ok, err := kernel.TryLock(fd)
-		if err != nil || !ok {
-			return false, errors.Join(err, fd.Close())
-		}
-		// It may have been removed, and even be made anew, since it was opened.
-		if ok, err = kernel.SameFile(fd, e.Path(lockFile)); ok {
-			e.lock = fd
-			return true, nil
-		}
-		if err := errors.Join(err, fd.Close()); err != nil {
-			return false, err
+		ok, stale, err := e.take(fd)
+		if err != nil || !stale {
+			return ok, err
 		}
 	}
+}
+
+// take owns fd and takes the lock that it is. It is stale if the sandbox has
+// been removed since fd was opened, or even made anew.
+func (e *Entry) take(fd kernel.FD) (ok, stale bool, err error) {
+	ok, err = kernel.TryLock(fd)
+	if err != nil || !ok {
+		return false, false, errors.Join(err, fd.Close())
+	}
+	same, err := kernel.SameFile(fd, e.Path(lockFile))
+	if err != nil || !same {
+		return false, err == nil, errors.Join(err, fd.Close())
+	}
+	e.lock = fd
+	return true, false, nil
 }
 
 // openOwn opens a file that only we read and write, and makes it if need be.

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -109,12 +108,13 @@ func TestCreateRefuses(t *testing.T) {
 
 func TestFind(t *testing.T) {
 	d := testDir(t)
-	ids := map[string]string{"web": "abcd000000000001", "ab": "abcd000000000002", "": "abcd000000000003", "other": "ffff000000000001"}
+	ids := map[string]string{"web": "abcd000000000001", "ab": "abcd000000000002", "": "abcd000000000003", "other": "ffff000000000001", "torn": "eeee000000000001"}
 	for name, id := range ids {
 		e, err := d.Create(&Config{ID: id, Name: name})
 		must(t, err)
 		must(t, e.Unlock())
 	}
+	must(t, os.WriteFile(d.entry(ids["torn"]).Path(configFile), nil, 0o600))
 	must(t, os.WriteFile(filepath.Join(d.Path(), "file"), nil, 0o600))
 	must(t, os.Symlink("../..", filepath.Join(d.names(), "evil")))
 	must(t, os.Symlink(linkPrefix+"../x", filepath.Join(d.names(), "evil2")))
@@ -141,6 +141,9 @@ func TestFind(t *testing.T) {
 		{"web\x00", "", ErrNotFound},
 		{"evil", "", ErrNotFound},
 		{"evil2", "", ErrNotFound},
+		{"torn", "eeee000000000001", nil},
+		{"../names/torn", "", ErrNotFound},
+		{"./torn", "", ErrNotFound},
 		{strings.Repeat("a", 1<<20), "", ErrNotFound},
 	} {
 		e, err := d.Find(c.ref)
@@ -189,6 +192,20 @@ func TestRename(t *testing.T) {
 	c.Name = "db"
 	if web.SetConfig(c) == nil {
 		t.Error("SetConfig gave the sandbox a name that another has")
+	}
+}
+
+// TestFailedRename makes the one step fail that can for want of room.
+func TestFailedRename(t *testing.T) {
+	d := testDir(t)
+	e := create(t, d, "web")
+	lock(t, e)
+	must(t, os.Mkdir(e.Path(configFile+tempSuffix), 0o700))
+	if e.Rename("db") == nil {
+		t.Fatal("renamed without writing the configuration")
+	}
+	if got, want := names(t, d), (map[string]string{"web": e.ID()}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got names %v, want %v", got, want)
 	}
 }
 
@@ -251,25 +268,45 @@ func TestLock(t *testing.T) {
 	wantErr(t, err, ErrLock)
 }
 
-// TestLockOfNamesake takes the place of a removed sandbox while somebody waits
-// for its lock: he must get the lock of the new one, not of the old.
-func TestLockOfNamesake(t *testing.T) {
+// TestNamesake removes a sandbox, and then puts another in its place, between
+// the two steps of locking and of using it: neither must believe that it has it.
+func TestNamesake(t *testing.T) {
 	d := testDir(t)
 	a := create(t, d, "web")
-	fd, err := a.openOwn(lockFile)
+	for range 2 {
+		mine := d.entry(a.ID())
+		locks, err := a.openOwn(lockFile)
+		must(t, err)
+		uses, err := a.openOwn(useFile)
+		must(t, err)
+		lock(t, a)
+		must(t, a.Remove())
+		if ok, stale, err := mine.take(locks); ok || !stale || err != nil {
+			t.Errorf("got %v, %v, %v, want the lock to be stale", ok, stale, err)
+		}
+		_, err = mine.use(uses)
+		wantErr(t, err, ErrNotFound)
+		if a, err = d.Create(&Config{ID: a.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := mine.TryLock(); ok || err != nil {
+			t.Errorf("got %v, %v, want the lock of the new sandbox to be held", ok, err)
+		}
+		must(t, a.Unlock())
+	}
+	locks, err := a.openOwn(lockFile)
 	must(t, err)
-	defer fd.Close()
+	uses, err := a.openOwn(useFile)
+	must(t, err)
 	lock(t, a)
 	must(t, a.Remove())
-	e, err := d.Create(&Config{ID: a.ID()})
-	must(t, err)
-	if same, err := kernel.SameFile(fd, a.Path(lockFile)); same || err != nil {
-		t.Fatalf("got %v, %v, want another file", same, err)
+	e := create(t, d, "")
+	must(t, os.Rename(e.Path(""), a.Path("")))
+	if ok, stale, err := a.take(locks); ok || !stale || err != nil {
+		t.Errorf("got %v, %v, %v, want the lock of the old sandbox to be stale", ok, stale, err)
 	}
-	if ok, err := a.TryLock(); ok || err != nil {
-		t.Errorf("got %v, %v, want the lock of the new sandbox to be held", ok, err)
-	}
-	must(t, e.Unlock())
+	_, err = a.use(uses)
+	wantErr(t, err, ErrNotFound)
 }
 
 func TestUse(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -92,6 +93,43 @@ func TestRotation(t *testing.T) {
 	for _, path := range []string{d.eventsPath(), d.oldEventsPath()} {
 		if st, err := os.Stat(path); err != nil || st.Size() > 1100 || st.Mode() != 0o600 {
 			t.Errorf("%s: got %v, %v, want a private file of at most 1100 bytes", path, st, err)
+		}
+	}
+}
+
+// TestRotationTogether has several log, and one read, when the file is full: one
+// of them renames it, and nobody looks in between.
+func TestRotationTogether(t *testing.T) {
+	const rounds, full, more = 300, 20, 6
+	for range rounds {
+		d := testDir(t)
+		d.maxEvents = 1 << 40
+		for range full {
+			must(t, d.Log(Event{Type: "a", ID: "before"}))
+		}
+		d.maxEvents = 500
+		start := make(chan struct{})
+		var wait sync.WaitGroup
+		for range more {
+			wait.Go(func() {
+				<-start
+				if err := d.Log(Event{Type: "a", ID: "more"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Go(func() {
+			<-start
+			for range more {
+				if got, err := d.Events(time.Time{}, time.Time{}); len(got) < full || err != nil {
+					t.Errorf("got %d events, %v, want %d and more", len(got), err, full)
+				}
+			}
+		})
+		close(start)
+		wait.Wait()
+		if got, err := d.Events(time.Time{}, time.Time{}); len(got) != full+more || err != nil {
+			t.Fatalf("got %d events, %v, want %d", len(got), err, full+more)
 		}
 	}
 }

@@ -78,11 +78,12 @@ func sameJSON(t *testing.T, want []byte, v any) {
 // FuzzEvents puts anything into the file of events: what is logged afterwards
 // is found all the same, by readers and by followers.
 func FuzzEvents(f *testing.F) {
-	for _, s := range []string{"", "\n", "{", `{"time":"2030-01-02T03:04:05Z","type":"a"}`, "\x00\xff\n\n", strings.Repeat("x", maxEvent+1)} {
+	for _, s := range []string{"", "\n", "{", `{"time":"2030-01-02T03:04:05Z","type":"a"}`, "\x00\xff\n\n", "[]"} {
 		f.Add([]byte(s))
 	}
 	d := testDir(f)
 	f.Fuzz(func(t *testing.T, junk []byte) {
+		must(t, os.RemoveAll(d.eventsPath())) // ext4 would wait for the disk at a file that is made empty
 		must(t, os.WriteFile(d.eventsPath(), junk, 0o600))
 		before, err := d.Events(time.Time{}, time.Time{})
 		must(t, err)

@@ -21,6 +21,11 @@ func (e *Entry) Use() (release func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.use(fd)
+}
+
+// use is Use with the file, which it owns.
+func (e *Entry) use(fd kernel.FD) (release func() error, err error) {
 	if err := kernel.HoldShared(fd); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", e.Path(useFile), err), fd.Close())
 	}
