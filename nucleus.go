@@ -186,7 +186,7 @@ func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
 
 // command is what the plan needs to know of the program.
 func (c *Cmd) command() plan.Command {
-	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles), Detach: c.Detach != nil}
+	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles), Detach: c.Detach != nil, Joinable: c.Detach != nil || c.Born != nil}
 	if len(c.Args) > 0 {
 		run.Arg0, run.Args = c.Args[0], c.Args[1:]
 	}

@@ -37,6 +37,8 @@ type Command struct {
 	// whose groups it gets for that, with or without limits.
 	Detach bool
 	Track  []string
+	// Joinable says that other programs may join the sandbox.
+	Joinable bool
 }
 
 // Unsupported is the error for a Spec that this machine cannot carry out.
@@ -307,18 +309,23 @@ func (b *builder) root() {
 	if size == 0 {
 		size = 256 * spec.MiB
 	}
-	b.child("proc", NewMount{Type: "proc", Options: []string{"hidepid=invisible", fmt.Sprintf("gid=%d", b.seeGroup())}, Attr: noSuidDev | noExec, As: "proc"})
+	b.child("proc", NewMount{Type: "proc", Options: b.procOptions(), Attr: noSuidDev | noExec, As: "proc"})
 	b.child("root", MountFS{Type: "tmpfs", Target: at, Flags: abi.MSNoSuid | abi.MSNoDev, Data: fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size, 65536)})
 	b.child("root", PivotRoot{Path: at})
 }
 
-// seeGroup is the group that sees all processes. An ordinary user's sandbox has
-// one group, which is everyone's.
-func (b *builder) seeGroup() uint32 {
-	if b.owned && !b.ranged {
-		return b.spec.User.GID
+// procOptions hides processes from those who may not trace them, but for the
+// members of a group: programs that join. The sandbox of an ordinary user has one
+// group, so there everyone sees everyone if programs may join.
+func (b *builder) procOptions() []string {
+	const hide = "hidepid=invisible"
+	switch {
+	case !b.owned || b.ranged:
+		return []string{hide, fmt.Sprintf("gid=%d", SeeGroup)}
+	case b.cmd.Joinable:
+		return []string{hide, fmt.Sprintf("gid=%d", b.spec.User.GID)}
 	}
-	return SeeGroup
+	return []string{hide}
 }
 
 // furnish plans what the new root shows. From here on every path is the
