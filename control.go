@@ -146,13 +146,21 @@ func (p *Process) Processes() (all []ProcessInfo, err error) {
 		list, err := host.Namespace(pid)
 		for _, x := range list {
 			all = append(all, ProcessInfo{
-				Pid: x.Pid, Inside: x.Inside, Parent: x.Parent, UID: x.UID - p.idBase, State: x.State, Threads: x.Threads, RSS: x.RSS, CPU: x.CPU, Command: x.Command,
+				Pid: x.Pid, Inside: x.Inside, Parent: x.Parent, UID: p.insideID(x.UID), State: x.State, Threads: x.Threads, RSS: x.RSS, CPU: x.CPU, Command: x.Command,
 			})
 		}
 		return err
 	})
 	slices.SortFunc(all, func(a, b ProcessInfo) int { return a.Inside - b.Inside })
 	return all, err
+}
+
+// insideID is the sandbox's number of a user of the host.
+func (p *Process) insideID(host uint32) uint32 {
+	if p.policy != nil && p.policy.Owned && !p.policy.Ranged {
+		return p.policy.User.UID // there is no other
+	}
+	return host - p.idBase
 }
 
 // Pause stops every process of the sandbox where it is, until Unpause.
@@ -225,4 +233,9 @@ func (p *Process) Root() (dir *os.File, err error) {
 }
 
 // HostID is the host's number of a user of the sandbox.
-func (p *Process) HostID(inside uint32) uint32 { return p.idBase + inside }
+func (p *Process) HostID(inside uint32) uint32 {
+	if p.policy != nil && p.policy.Owned && !p.policy.Ranged {
+		return uint32(os.Getuid()) // there is no other
+	}
+	return p.idBase + inside
+}
