@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -177,14 +179,21 @@ func (b *Sandbox) keeperGone(ctx context.Context) error {
 	return endProcess(ctx, *keeper, 5*time.Second)
 }
 
-// Wait waits until the sandbox has ended and says how. One that was never
-// started is an error (ErrNotRunning).
+// Wait waits until the sandbox has ended and says how, also if it is removed
+// when it ends. One that was never started is an error (ErrNotRunning).
 func (b *Sandbox) Wait(ctx context.Context) (Info, error) {
+	c, err := b.entry.Config()
+	if errors.Is(err, ErrNotFound) {
+		return b.told(&record.Config{ID: b.ID()})
+	}
+	if err != nil {
+		return Info{}, err
+	}
 	p, err := b.Process()
 	if err == nil {
 		err = errors.Join(p.Wait(ctx), p.Close())
 	}
-	if err != nil && !errors.Is(err, ErrNotRunning) {
+	if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, ErrNotFound) {
 		return Info{}, err
 	}
 	var out Info
@@ -195,11 +204,39 @@ func (b *Sandbox) Wait(ctx context.Context) (Info, error) {
 		}
 		return nil
 	})
+	if errors.Is(err, ErrNotFound) {
+		return b.told(c)
+	}
 	return out, err
+}
+
+// told is what the events say of the end of a sandbox that is not there any more.
+func (b *Sandbox) told(c *record.Config) (Info, error) {
+	all, err := b.store.Events(c.Created.Add(-time.Second), time.Time{}) // files have coarser times
+	if err != nil {
+		return Info{}, err
+	}
+	for _, e := range slices.Backward(all) {
+		if e.ID == c.ID && e.Type == "end" {
+			code, err := strconv.Atoi(e.Attrs["exit_code"])
+			return Info{
+				ID: c.ID, Name: e.Name, Command: c.Command, Created: c.Created, Labels: c.Labels, Sandbox: c.Sandbox, Service: c.Service,
+				State: "exited", Ended: e.Time, Reason: e.Attrs["reason"], ExitCode: code,
+			}, err
+		}
+	}
+	return Info{}, fmt.Errorf("%s was removed: %w", c.Display(), ErrNotFound)
 }
 
 // Restart stops the sandbox if it runs, and starts it.
 func (b *Sandbox) Restart(ctx context.Context, patience time.Duration) error {
+	c, err := b.entry.Config()
+	if err != nil {
+		return err
+	}
+	if c.Service.Remove {
+		return fmt.Errorf("%s is removed when it ends, so it cannot be started again", c.Display())
+	}
 	if err := b.Stop(ctx, patience); err != nil {
 		return err
 	}

@@ -105,6 +105,18 @@ func same(p record.Proc) bool {
 	return err == nil && start == p.Start
 }
 
+// stale reports whether there is something to settle.
+func (b *Sandbox) stale(r *record.Record, boot string) bool {
+	switch {
+	case r.State == record.StateEnded:
+		return false
+	case r.Pid != 0:
+		return !alive(r, boot)
+	}
+	a, err := b.attendant()
+	return err == nil && a != nil && (r.Boot != boot || !same(a.Proc))
+}
+
 // Info says what is known of it now.
 func (b *Sandbox) Info(ctx context.Context) (Info, error) {
 	boot, err := kernel.BootID()
@@ -120,7 +132,7 @@ func (b *Sandbox) Info(ctx context.Context) (Info, error) {
 		if err != nil {
 			return Info{}, err
 		}
-		if r.State == record.StateEnded || r.Pid == 0 || alive(r, boot) {
+		if !b.stale(r, boot) {
 			return info(c, r, boot), nil
 		}
 		if err := b.locked(ctx, func(*state) error { return nil }); err != nil { // settles it
@@ -184,7 +196,11 @@ func (s *state) setIdentity(id nucleus.Identity) error {
 	if err != nil {
 		return err
 	}
-	path := s.entry.Path(identityFile)
+	return replace(s.entry.Path(identityFile), b)
+}
+
+// replace writes a file in one step.
+func replace(path string, b []byte) error {
 	tmp := path + ".new"
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return err
@@ -205,40 +221,70 @@ func (b *Sandbox) identity() (id nucleus.Identity, err error) {
 
 // settle records the end of a run that is over: it may be long ago.
 func (s *state) settle() error {
-	if s.rec.State == record.StateEnded || s.rec.Pid == 0 || s.running() {
+	if s.rec.State == record.StateEnded || s.running() {
 		return nil
 	}
-	id, err := s.identity()
+	if s.rec.Pid == 0 {
+		return s.settleUnborn()
+	}
+	o, ended, err := s.outcome()
 	if err != nil {
 		return err
 	}
-	said, ended, err := s.entry.ReadExit()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if len(said) == 0 {
-		ended = time.Now()
-	}
-	o, err := id.Collect(bytesReader(said))
-	if err != nil {
-		return fmt.Errorf("clean up after %s: %w", s.cfg.Display(), err)
-	}
-	s.rec.State, s.rec.Ended, s.rec.Paused = record.StateEnded, ended, false
-	s.rec.Outcome = &record.Outcome{Reason: string(o.Reason), Code: o.Code, Signal: int(o.Signal), Detail: o.Detail}
+	s.rec.State, s.rec.Ended, s.rec.Paused, s.rec.Outcome = record.StateEnded, ended, false, o
 	if s.rec.Boot != s.boot {
 		s.rec.Outcome.Detail = "the machine was restarted"
 	}
 	if err := s.save(); err != nil {
 		return err
 	}
-	if o.Reason == nucleus.OutOfMemory {
+	if o.Reason == string(nucleus.OutOfMemory) {
 		s.logAt(ended, "oom", s.cfg, nil)
 	}
-	s.logAt(ended, "end", s.cfg, map[string]string{"reason": string(o.Reason), "exit_code": strconv.Itoa(o.ExitCode())})
+	code := o.Code
+	if o.Signal != 0 {
+		code = 128 + o.Signal
+	}
+	s.logAt(ended, "end", s.cfg, map[string]string{"reason": o.Reason, "exit_code": strconv.Itoa(code)})
 	if s.cfg.Service.Remove {
 		return s.remove()
 	}
 	return nil
+}
+
+// settleUnborn forgets a sandbox whose attendant was killed before it ran.
+func (s *state) settleUnborn() error {
+	if !s.stale(s.rec, s.boot) {
+		return nil
+	}
+	return s.remove()
+}
+
+// outcome finds out how a run ended, and cleans up after it.
+func (s *state) outcome() (*record.Outcome, time.Time, error) {
+	a, err := s.attended()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if a != nil { // and it has cleaned up
+		return a.Outcome, a.Ended, nil
+	}
+	id, err := s.identity()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	said, ended, err := s.entry.ReadExit()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, time.Time{}, err
+	}
+	if len(said) == 0 {
+		ended = time.Now()
+	}
+	o, err := id.Collect(bytesReader(said))
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("clean up after %s: %w", s.cfg.Display(), err)
+	}
+	return outcome(o), ended, nil
 }
 
 // remove forgets a sandbox that does not run.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,9 +79,7 @@ func (s *state) launch(ctx context.Context, l Launch) (*nucleus.Process, error) 
 	box := s.cfg.Sandbox
 	box.Volumes = append(append([]spec.Volume(nil), box.Volumes...), l.Volumes...)
 	box.Env = append(append([]string(nil), box.Env...), l.Env...)
-	if box.Name == "" {
-		box.Name = record.Short(s.ID())
-	}
+	box.Name = cmp.Or(s.cfg.Name, record.Short(s.ID())) // it may have been renamed
 	cmd := nucleus.Command(&box, s.cfg.Command[0], s.cfg.Command[1:]...)
 	cmd.Detach = &nucleus.Detach{Exit: exit}
 	cmd.Born = func(id nucleus.Identity) error { return s.born(id, l) }

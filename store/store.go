@@ -77,6 +77,11 @@ type Config struct {
 // Create makes a sandbox that is not started yet. What is wrong with the
 // description is found here.
 func (s *Store) Create(c Config) (*Sandbox, error) {
+	return s.create(c, func(*record.Entry) error { return nil })
+}
+
+// create makes a sandbox, and calls fill before anybody else can change it.
+func (s *Store) create(c Config, fill func(*record.Entry) error) (*Sandbox, error) {
 	if len(c.Command) == 0 || c.Command[0] == "" {
 		return nil, fmt.Errorf("no program is named: %w", nucleus.ErrInvalid)
 	}
@@ -92,10 +97,16 @@ func (s *Store) Create(c Config) (*Sandbox, error) {
 	}
 	cfg := &record.Config{Name: c.Name, Sandbox: c.Sandbox, Command: c.Command, Service: c.Service, Labels: c.Labels}
 	e, err := s.dir.Create(cfg)
+	if errors.Is(err, ErrExists) && s.ended(c.Name) {
+		e, err = s.dir.Create(cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
 	b := &Sandbox{store: s, entry: e}
+	if err := fill(e); err != nil {
+		return nil, errors.Join(err, e.Remove())
+	}
 	if !c.Service.Log.Off {
 		root, err := s.dir.LogRoot()
 		if err == nil {
@@ -108,6 +119,16 @@ func (s *Store) Create(c Config) (*Sandbox, error) {
 	}
 	b.log("create", cfg, nil)
 	return b, e.Unlock()
+}
+
+// ended reports whether the sandbox that has a name has ended and was to be
+// removed then, which nobody has noticed yet: now the name is free.
+func (s *Store) ended(name string) bool {
+	b, err := s.Sandbox(name)
+	if err == nil {
+		err = b.locked(context.Background(), func(*state) error { return nil }) // settles it
+	}
+	return errors.Is(err, ErrNotFound)
 }
 
 // absolute makes host paths independent of the working directory: the sandbox
@@ -163,8 +184,8 @@ func (s *Store) List(ctx context.Context) ([]Info, error) {
 	}
 	var out []Info
 	for _, l := range all {
-		if l.Err == nil && l.Record.State != record.StateEnded && l.Record.Pid != 0 && !alive(l.Record, boot) {
-			b := &Sandbox{store: s, entry: l.Entry}
+		b := &Sandbox{store: s, entry: l.Entry}
+		if l.Err == nil && b.stale(l.Record, boot) {
 			info, err := b.Info(ctx) // settles it
 			if errors.Is(err, ErrNotFound) {
 				continue
