@@ -12,7 +12,9 @@ import (
 	"time"
 )
 
-// Kill ends every process in the group and in groups below it, at once.
+// Kill ends every process in the group and in groups below it, at once, whether
+// they are frozen or not. Where the group has a part in version 2, that decides
+// who is in it: every way in leads there too.
 // Precondition: no process outside the group adds to it meanwhile.
 func (g *Group) Kill() error {
 	if p := g.v2(); p != nil {
@@ -33,11 +35,23 @@ func (g *Group) Kill() error {
 	}
 	return retry(killTime, func() error {
 		n, err := killBelow(g.parts[0].Path)
+		// A process that version 1 has frozen dies when it is let go, before
+		// it runs another instruction: the signal is there already.
+		err = errors.Join(err, g.thawLegacy())
 		if err == nil && n > 0 {
 			err = syscall.EBUSY
 		}
 		return err
 	})
+}
+
+// thawLegacy lets version 1's freezer go, in the group and below.
+func (g *Group) thawLegacy() error {
+	p := g.freezer()
+	if p == nil || p.Version != 1 {
+		return nil
+	}
+	return walk(p.Path, func(path string) error { return writeFile(filepath.Join(path, legacyState), "THAWED") })
 }
 
 // How long Kill and Remove wait for processes that are on their way out.
@@ -81,7 +95,8 @@ func (g *Group) Remove() error {
 		}
 	}
 	g.close()
-	errs = append(errs, g.scope.end())
+	errs = append(errs, g.holder.end())
+	g.holder = nil
 	return errors.Join(errs...)
 }
 

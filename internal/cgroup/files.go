@@ -19,7 +19,7 @@ func (g *Group) Write(controller, file, value string) error {
 		return fmt.Errorf("write %s=%s: not the name of a control file", file, value)
 	}
 	if g.scope != nil && !g.scope.made {
-		g.scope.later = append(g.scope.later, write{controller, file, value})
+		g.scope.later = append(g.scope.later, Write{controller, file, value})
 		return nil
 	}
 	p := g.with(controller)
@@ -28,9 +28,6 @@ func (g *Group) Write(controller, file, value string) error {
 	}
 	return p.write(file, value)
 }
-
-// write is a write that waits for its group.
-type write struct{ controller, file, value string }
 
 // write writes a control file below the directory that we hold, so that nothing
 // put in its place can be written to instead.

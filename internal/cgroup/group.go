@@ -37,9 +37,10 @@ const Prefix = "nucleus-"
 // Group is one sandbox's group: a directory in each hierarchy that is needed.
 // It is for one goroutine at a time.
 type Group struct {
-	name  string
-	parts []*part
-	scope *scope // made by a service manager; parts is empty until Add
+	name   string
+	parts  []*part
+	scope  *scope  // made by a service manager; parts is empty until Add
+	holder *holder // keeps the scope; or nil
 }
 
 // Place is one directory of a group, as it is recorded and opened again.
@@ -47,6 +48,8 @@ type Place struct {
 	Version     int      `json:"version"`
 	Path        string   `json:"path"`
 	Controllers []string `json:"controllers"`
+	// Holder is the process that keeps a scope of systemd alive; see [Group.Detach].
+	Holder *Holder `json:"holder,omitempty"`
 }
 
 // part is a Place that is open.
@@ -57,8 +60,9 @@ type part struct {
 }
 
 // Create makes the group name with the given controllers below the groups that
-// this process may create in. A group of that name is an error. If a part
-// fails, the parts before it are removed again.
+// this process may create in; [facts.Freezer] counts as one. A group of that name
+// is an error, unless it is empty. If a part fails, the parts before it are
+// removed again.
 func Create(c facts.Cgroup, name string, controllers []string) (*Group, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -94,17 +98,32 @@ func (g *Group) create(c facts.Cgroup, controller string) error {
 		if g.scope == nil {
 			g.scope = newScope(*c.Systemd, h, g.name)
 		}
-		g.scope.controllers = append(g.scope.controllers, controller)
+		if controller != facts.Freezer { // every group of version 2 has it
+			g.scope.controllers = append(g.scope.controllers, controller)
+		}
 		return nil
 	}
-	path := filepath.Join(h.Parent, g.name)
-	if h.Version == 2 && !slices.Contains(h.Enabled, controller) {
-		if err := enable(h.Parent, controller); err != nil {
-			return err
+	return g.mkdir(h, controller)
+}
+
+// mkdir makes the part that has controller below the hierarchy's parent.
+func (g *Group) mkdir(h facts.CgroupHierarchy, controller string) error {
+	have := h.Controllers
+	if h.Version == 2 {
+		have = slices.Clone(h.Enabled)
+		if controller != facts.Freezer && !slices.Contains(have, controller) {
+			if err := enable(h.Parent, controller); err != nil {
+				return err
+			}
+			have = append(have, controller)
 		}
 	}
-	if slices.ContainsFunc(g.parts, func(p *part) bool { return p.Path == path }) {
-		return nil
+	path := filepath.Join(h.Parent, g.name)
+	for _, p := range g.parts {
+		if p.Path == path {
+			p.Controllers = union(p.Controllers, have)
+			return nil
+		}
 	}
 	err := os.Mkdir(path, 0o755)
 	if errors.Is(err, os.ErrExist) && syscall.Rmdir(path) == nil {
@@ -113,7 +132,7 @@ func (g *Group) create(c facts.Cgroup, controller string) error {
 	if err != nil {
 		return fmt.Errorf("create control group: %w", err)
 	}
-	p, err := openPart(Place{Version: h.Version, Path: path, Controllers: h.Controllers})
+	p, err := openPart(Place{Version: h.Version, Path: path, Controllers: have})
 	if err != nil {
 		return errors.Join(err, syscall.Rmdir(path))
 	}
@@ -122,6 +141,17 @@ func (g *Group) create(c facts.Cgroup, controller string) error {
 		p.home, err = openDir(h.Own)
 	}
 	return err
+}
+
+// union is a with what b has more.
+func union(a, b []string) []string {
+	all := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // enable lets groups below parent have a controller.
@@ -139,7 +169,9 @@ func enable(parent, controller string) error {
 
 // Open opens a group that was made by another process, by what Places said
 // there. Paths that are not ours by name or not on a control group file system
-// are refused; a part that no longer exists is left out.
+// are refused; a part that no longer exists is left out. Whoever has opened a
+// group can do with it all that its maker can: read, limit, freeze, join, end.
+// Close leaves it as it was.
 func Open(c facts.Cgroup, places []Place) (*Group, error) {
 	g := &Group{}
 	for _, place := range places {
@@ -163,6 +195,10 @@ func (g *Group) open(c facts.Cgroup, place Place) error {
 	if err := checkName(g.name); err != nil {
 		return err
 	}
+	if scoped && place.Holder != nil {
+		// Also without a directory: Remove may have been killed halfway.
+		g.holder = &holder{Holder: *place.Holder, unit: unit}
+	}
 	p, err := openPart(place)
 	if err != nil {
 		return err
@@ -172,7 +208,7 @@ func (g *Group) open(c facts.Cgroup, place Place) error {
 		g.scope = &scope{manager: manager(*c.Systemd), unit: unit, made: true}
 	}
 	if place.Version == 1 && len(place.Controllers) > 0 {
-		if h, ok := c.For(place.Controllers[0]); ok {
+		if h, ok := c.Legacy(place.Controllers[0]); ok {
 			p.home, err = openDir(h.Own)
 		}
 	}
@@ -219,11 +255,12 @@ func (g *Group) close() {
 	g.parts = nil
 }
 
-// Close lets go of the group and leaves it as it is. A scope of systemd lives
-// from then on only as long as there is a process in it.
+// Close lets go of the group and leaves it as it is. A scope of systemd that this
+// process has made and not detached lives from then on only as long as there is a
+// process in it.
 func (g *Group) Close() error {
 	g.close()
-	return g.scope.end()
+	return g.holder.release()
 }
 
 // Name is the group's name.
@@ -233,7 +270,12 @@ func (g *Group) Name() string { return g.name }
 func (g *Group) Places() []Place {
 	var all []Place
 	for _, p := range g.parts {
-		all = append(all, p.Place)
+		place := p.Place
+		if g.holder != nil && filepath.Base(filepath.Dir(p.Path)) == g.holder.unit {
+			h := g.holder.Holder
+			place.Holder = &h
+		}
+		all = append(all, place)
 	}
 	return all
 }
@@ -268,6 +310,9 @@ func (g *Group) v2() *part {
 
 // with is the part that has a controller, or nil.
 func (g *Group) with(controller string) *part {
+	if controller == facts.Freezer {
+		return g.freezer()
+	}
 	for _, p := range g.parts {
 		if slices.Contains(p.Controllers, controller) {
 			return p

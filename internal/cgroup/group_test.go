@@ -39,6 +39,20 @@ func TestMain(m *testing.M) {
 		eat()
 	case "fork":
 		forkMany()
+	case "spin":
+		spin()
+	case "burn":
+		for {
+			runtime.Gosched()
+		}
+	case "hold":
+		hold()
+	case "write":
+		writeThrough()
+	case "maker":
+		maker()
+	case "user":
+		user()
 	}
 }
 
@@ -69,7 +83,7 @@ func forkMany() {
 }
 
 // probe probes this machine.
-func probe(t *testing.T) facts.Cgroup {
+func probe(t testing.TB) facts.Cgroup {
 	t.Helper()
 	c, err := host.Cgroup()
 	if err != nil {
@@ -122,7 +136,7 @@ var names atomic.Uint32
 func name() string { return fmt.Sprintf("nucleus-test-%d-%d", os.Getpid(), names.Add(1)) }
 
 // makeGroup makes a group that is gone when the test ends.
-func makeGroup(t *testing.T, c facts.Cgroup, controllers ...string) *cgroup.Group {
+func makeGroup(t testing.TB, c facts.Cgroup, controllers ...string) *cgroup.Group {
 	t.Helper()
 	g, err := cgroup.Create(c, name(), controllers)
 	if err != nil {
@@ -154,7 +168,7 @@ func limited(t *testing.T, c facts.Cgroup, l spec.Limits) *cgroup.Group {
 
 // start starts the test binary in a role as a member of g, however a process
 // gets into such a group, and lets it go unless it shall wait.
-func start(t *testing.T, c facts.Cgroup, g *cgroup.Group, role string) *exec.Cmd {
+func start(t testing.TB, c facts.Cgroup, g *cgroup.Group, role string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, "GOMAXPROCS=1")
@@ -323,6 +337,9 @@ func TestOOMKillIsCounted(t *testing.T) {
 		s, err := g.Stats()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if n, err := g.OOMKills(); err != nil || s.OOMKills != n {
+			t.Errorf("Stats.OOMKills: got %d, want %d (%v)", s.OOMKills, n, err)
 		}
 		if s.MemoryPeak < 24<<20 || s.MemoryPeak > 49<<20 {
 			t.Errorf("peak: got %d, want about 48 MiB", s.MemoryPeak)

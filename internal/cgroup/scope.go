@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,9 +29,8 @@ type scope struct {
 	mount       string
 	unit        string
 	controllers []string
-	later       []write
+	later       []Write
 	made        bool
-	holder      *holder
 }
 
 // newScope prepares for a scope; nothing is asked for yet, because a scope
@@ -45,10 +43,10 @@ func newScope(m facts.CgroupSystemd, h facts.CgroupHierarchy, name string) *scop
 // below the scope's, and makes the writes that were waiting.
 func (g *Group) makeScope(pid int) (err error) {
 	s := g.scope
-	if s.holder, err = startHolder(); err != nil {
+	if g.holder, err = startHolder(s.unit); err != nil {
 		return err
 	}
-	if err := s.manager.startScope(s.unit, pid, s.holder.process.Pid); err != nil {
+	if err := s.manager.startScope(s.unit, pid, g.holder.Pid); err != nil {
 		return fmt.Errorf("ask systemd for %s: %w", s.unit, err)
 	}
 	dir, err := groupOf(s.mount, pid)
@@ -58,7 +56,7 @@ func (g *Group) makeScope(pid int) (err error) {
 	if filepath.Base(dir) != s.unit {
 		return fmt.Errorf("systemd started %s but process %d is in %s", s.unit, pid, dir)
 	}
-	if err := s.split(dir, pid); err != nil {
+	if err := s.split(dir, pid, g.holder.Pid); err != nil {
 		return err
 	}
 	leaf, err := openPart(Place{Version: 2, Path: filepath.Join(dir, leafName), Controllers: s.controllers})
@@ -67,7 +65,7 @@ func (g *Group) makeScope(pid int) (err error) {
 	}
 	g.parts, s.made = append(g.parts, leaf), true
 	for _, w := range s.later {
-		if err := g.Write(w.controller, w.file, w.value); err != nil {
+		if err := g.Write(w.Controller, w.File, w.Value); err != nil {
 			return err
 		}
 	}
@@ -84,11 +82,11 @@ func (s *scope) attach(pid int) error {
 
 // split moves both processes out of the scope's own group, which may not hold
 // any once groups below it have controllers.
-func (s *scope) split(dir string, pid int) error {
+func (s *scope) split(dir string, pid, holder int) error {
 	for _, leaf := range []struct {
 		name string
 		pid  int
-	}{{leafName, pid}, {holderName, s.holder.process.Pid}} {
+	}{{leafName, pid}, {holderName, holder}} {
 		path := filepath.Join(dir, leaf.name)
 		if err := os.Mkdir(path, 0o755); err != nil {
 			return fmt.Errorf("create control group: %w", err)
@@ -105,16 +103,6 @@ func (s *scope) split(dir string, pid int) error {
 	return nil
 }
 
-// end lets the scope end: with the last process gone, systemd removes it.
-func (s *scope) end() error {
-	if s == nil || s.holder == nil {
-		return nil
-	}
-	h := s.holder
-	s.holder = nil
-	return h.end()
-}
-
 // groupOf is the directory of a process's version 2 group.
 func groupOf(mount string, pid int) (string, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -127,36 +115,4 @@ func groupOf(mount string, pid int) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("process %d is in no version 2 group", pid)
-}
-
-// A holder is a process that does nothing until we end or let go. Without one,
-// systemd would remove the scope and with it the counters of OOM kills at the
-// moment when the last process of the sandbox dies and somebody asks why.
-type holder struct {
-	process *os.Process
-	rope    *os.File // the write end of its standard input
-}
-
-// startHolder starts one: a shell, which every machine with systemd has, that
-// waits for the end of its input.
-func startHolder() (*holder, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	p, err := os.StartProcess("/bin/sh", []string{"nucleus-holder", "-c", "read -r line"}, &os.ProcAttr{
-		Dir: "/", Env: []string{}, Files: []*os.File{r, nil, nil},
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the holder of the scope: %w", err), w.Close())
-	}
-	return &holder{p, w}, nil
-}
-
-// end lets the holder exit and waits for it.
-func (h *holder) end() error {
-	err := h.rope.Close()
-	_, waitErr := h.process.Wait()
-	return errors.Join(err, waitErr)
 }

@@ -71,7 +71,15 @@ type CgroupHierarchy struct {
 	// Enabled, version 2 only, are those that Parent already gives to its
 	// children; the others must be written to its cgroup.subtree_control.
 	Enabled []string `json:"enabled,omitempty"`
+	// Plain, version 2 only, is where a group without controllers can be made
+	// although Via says that one with controllers cannot.
+	Plain string `json:"plain,omitempty"`
 }
+
+// Freezer is asked for like a controller: a group that can be frozen. In version
+// 1 it is one. In version 2 every group can be frozen, killed at once and asked
+// whether anybody is in it, without any controller.
+const Freezer = "freezer"
 
 // CgroupSystemd is a service manager that can be asked for a group.
 type CgroupSystemd struct {
@@ -84,10 +92,37 @@ type CgroupSystemd struct {
 }
 
 // For finds the hierarchy that has controller. The second result is false
-// where no mounted hierarchy has it.
+// where no mounted hierarchy has it. For [Freezer] it is the unified hierarchy
+// wherever a group can be made there, and that of version 1 otherwise.
 func (c Cgroup) For(controller string) (CgroupHierarchy, bool) {
+	if controller == Freezer {
+		return c.freezer()
+	}
 	for _, h := range c.Hierarchies {
 		if slices.Contains(h.Controllers, controller) {
+			return h, true
+		}
+	}
+	return CgroupHierarchy{}, false
+}
+
+// freezer finds the hierarchy for a group that can be frozen.
+func (c Cgroup) freezer() (CgroupHierarchy, bool) {
+	u, unified := c.Unified()
+	if u.Via == CgroupDenied && u.Plain != "" {
+		u = CgroupHierarchy{Version: 2, Mount: u.Mount, Own: u.Own, Parent: u.Plain, Via: CgroupMkdir}
+	}
+	h, legacy := c.Legacy(Freezer)
+	if unified && u.Via != CgroupDenied || !legacy || h.Via == CgroupDenied && unified {
+		return u, unified
+	}
+	return h, true
+}
+
+// Legacy finds the hierarchy of version 1 that has controller.
+func (c Cgroup) Legacy(controller string) (CgroupHierarchy, bool) {
+	for _, h := range c.Hierarchies {
+		if h.Version == 1 && slices.Contains(h.Controllers, controller) {
 			return h, true
 		}
 	}
@@ -125,12 +160,16 @@ func (c Cgroup) String() string {
 	b.WriteString(string(c.Mode))
 	sep := ": "
 	for _, h := range c.Hierarchies {
-		if len(h.Controllers) == 0 && h.Why == "" {
+		can := h.Controllers
+		if len(can) == 0 && h.Version == 2 {
+			can = []string{Freezer}
+		}
+		if len(can) == 0 && h.Why == "" {
 			continue
 		}
 		b.WriteString(sep)
 		sep = "; "
-		b.WriteString(strings.Join(h.Controllers, ","))
+		b.WriteString(strings.Join(can, ","))
 		switch h.Via {
 		case CgroupDenied:
 			b.WriteString(" denied (" + h.Why + ")")

@@ -45,6 +45,42 @@ func TestCgroupQuestions(t *testing.T) {
 	}
 }
 
+func TestFreezer(t *testing.T) {
+	v1 := CgroupHierarchy{Version: 1, Mount: "/c/freezer", Parent: "/c/freezer", Via: CgroupMkdir, Controllers: []string{Freezer}}
+	u := CgroupHierarchy{Version: 2, Mount: "/c/u", Own: "/c/u/x", Parent: "/c/u", Via: CgroupMkdir}
+	no1, no2, plain := v1, u, u
+	no1.Parent, no1.Via, no1.Why = "", CgroupDenied, "not yours"
+	no2.Parent, no2.Via, no2.Why = "", CgroupDenied, "not yours either"
+	plain.Parent, plain.Via, plain.Why, plain.Plain, plain.Controllers = "", CgroupDenied, "full", "/c/u/x", []string{"memory"}
+	for _, tc := range []struct {
+		name    string
+		have    []CgroupHierarchy
+		version int
+		parent  string
+	}{
+		{"both", []CgroupHierarchy{v1, u}, 2, "/c/u"},
+		{"version 2 is not ours", []CgroupHierarchy{v1, no2}, 1, "/c/freezer"},
+		{"neither is ours", []CgroupHierarchy{no1, no2}, 2, ""},
+		{"version 1 is not ours", []CgroupHierarchy{no1}, 1, ""},
+		{"without controllers", []CgroupHierarchy{plain}, 2, "/c/u/x"},
+		{"none", nil, 0, ""},
+	} {
+		h, ok := Cgroup{Hierarchies: tc.have}.For(Freezer)
+		if ok != (tc.version != 0) || h.Version != tc.version || h.Parent != tc.parent || (h.Via == CgroupDenied) != (tc.parent == "") {
+			t.Errorf("%s: got %+v %t, want version %d below %q", tc.name, h, ok, tc.version, tc.parent)
+		}
+	}
+	if h, ok := (Cgroup{Hierarchies: []CgroupHierarchy{u, v1}}).Legacy(Freezer); !ok || h.Version != 1 {
+		t.Errorf("version 1: got %+v %t", h, ok)
+	}
+	if h, ok := (Cgroup{Hierarchies: []CgroupHierarchy{plain}}).Legacy("memory"); ok {
+		t.Errorf("version 1: got %+v", h)
+	}
+	if got, want := (Cgroup{Mode: CgroupHybrid, Hierarchies: []CgroupHierarchy{u}}).String(), "hybrid: freezer by mkdir"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestPrivileged(t *testing.T) {
 	const all = 1<<41 - 1
 	for _, tc := range []struct {

@@ -66,7 +66,7 @@ type cgroupProbe struct {
 }
 
 // knownControllers are those that we can use, by their names in either version.
-var knownControllers = []string{"memory", "pids", "cpu", "io", "blkio"}
+var knownControllers = []string{"memory", "pids", "cpu", "io", "blkio", facts.Freezer}
 
 // run joins what is mounted with where we are, and asks about each place.
 func (p cgroupProbe) run(groups, mounts []byte) facts.Cgroup {

@@ -91,6 +91,18 @@ func TestCgroupV2InAContainer(t *testing.T) {
 	if !slices.Equal(h.Controllers, []string{"memory", "pids"}) {
 		t.Errorf("controllers: got %v, want what it could have", h.Controllers)
 	}
+	// A group without controllers may have processes above it.
+	if f, ok := c.For(facts.Freezer); !ok || f.Via != facts.CgroupMkdir || f.Parent != cg || f.Why != "" || len(f.Controllers) != 0 {
+		t.Errorf("freezer: got %+v, want a directory without controllers", f)
+	}
+}
+
+// The same where the mount is not to be written: nothing can be made at all.
+func TestCgroupV2ReadOnly(t *testing.T) {
+	c := machine{groups: "0::/gone\n", mounts: v2Mount, files: map[string]string{cg + "/cgroup.type": "domain\n"}}.probe(t)
+	if f, ok := c.For(facts.Freezer); !ok || f.Via != facts.CgroupDenied || f.Why == "" {
+		t.Errorf("freezer: got %+v, want a refusal that says why", f)
+	}
 }
 
 // A session of systemd, which wants to be asked.
@@ -189,11 +201,50 @@ func TestCgroupHybrid(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", want.controller, h, want)
 		}
 	}
-	if _, ok := c.For("freezer"); ok {
+	if _, ok := c.For("io"); ok {
 		t.Error("a controller that is not mounted was found")
 	}
 	if h, ok := c.Unified(); !ok || len(h.Controllers) != 0 || h.Why != "" {
 		t.Errorf("unified: got %+v, want one without controllers", h)
+	}
+	if h, ok := c.For(facts.Freezer); !ok || h.Version != 2 || h.Parent != cg+"/unified" {
+		t.Errorf("freezer: got %+v, want a directory in the unified hierarchy", h)
+	}
+}
+
+// Where a group can be frozen: in version 2 without any controller, and in
+// version 1 only where that is not to be had.
+func TestCgroupFreezer(t *testing.T) {
+	const (
+		v1Mount = "36 31 0:33 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer\n"
+		v1Line  = "5:freezer:/\n"
+		v1Own   = cg + "/freezer"
+		v2Own   = cg + "/unified"
+	)
+	for _, tt := range []struct {
+		name   string
+		groups string
+		dirs   []string
+		parent string // "": denied
+	}{
+		{"hybrid, both", v1Line + "0::/\n", []string{v1Own, v2Own}, v2Own},
+		{"hybrid, not ours in version 2", v1Line + "0::/\n", []string{v1Own}, v1Own},
+		{"hybrid, not ours in either", v1Line + "0::/\n", nil, ""},
+		{"hybrid, no freezer of version 1", "4:memory:/\n0::/\n", []string{v2Own}, v2Own},
+		{"version 1", v1Line, []string{v1Own}, v1Own},
+		{"version 1, not ours", v1Line, nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := machine{groups: tt.groups, mounts: rootMount + hybridMore + v1Mount, dirs: tt.dirs}.probe(t)
+			h, ok := c.For(facts.Freezer)
+			if !ok || h.Parent != tt.parent || (h.Via == facts.CgroupDenied) != (tt.parent == "") || (h.Why == "") == (tt.parent == "") {
+				t.Errorf("got %+v, %v, want a directory below %q, or a reason", h, ok, tt.parent)
+			}
+		})
+	}
+	c := machine{groups: "4:memory:/\n", mounts: rootMount + hybridMore}.probe(t)
+	if h, ok := c.For(facts.Freezer); ok {
+		t.Errorf("neither is mounted: got %+v", h)
 	}
 }
 

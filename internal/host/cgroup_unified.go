@@ -21,10 +21,13 @@ func (p cgroupProbe) unified(c *facts.Cgroup, h *facts.CgroupHierarchy, inside b
 	h.Controllers = p.controllers(h.Own)
 	if len(h.Controllers) == 0 && len(c.Hierarchies) > 0 {
 		// A hybrid machine: every controller is elsewhere, and groups here
-		// are free of rules but of no use for limits.
-		if p.writable(h.Own) == nil {
-			h.Via, h.Parent = facts.CgroupMkdir, h.Own
+		// are free of rules. They are of no use for limits, but can be
+		// frozen and killed at once.
+		if err := p.writable(h.Own); err != nil {
+			denied(h, err)
+			return
 		}
+		h.Via, h.Parent = facts.CgroupMkdir, h.Own
 		return
 	}
 	managed := p.exists("/run/systemd/system")
@@ -50,6 +53,8 @@ func (p cgroupProbe) unified(c *facts.Cgroup, h *facts.CgroupHierarchy, inside b
 	h.Fix = "move every process in it to a group below it, or start nucleus from a group made for it, such as: systemd-run --scope -p Delegate=yes"
 	if err := p.writable(h.Own); err != nil {
 		denied(h, err)
+	} else {
+		h.Plain = h.Own
 	}
 	h.Controllers = nonNil(h.Controllers, p.controllers(above))
 }

@@ -1,0 +1,6 @@
+package cgroup
+
+import "time"
+
+// FreezeWithin is Freeze with another limit, for a test that has to wait for it.
+func (g *Group) FreezeWithin(limit time.Duration) error { return g.setFrozen(true, limit) }
