@@ -10,7 +10,8 @@ import (
 	"github.com/nucleus-container/nucleus/spec"
 )
 
-// boxFlags describe a sandbox: those of `nucleus run` and `nucleus plan`.
+// boxFlags, limitFlags and moreFlags describe a sandbox: those of `nucleus run`
+// and `nucleus plan`.
 var boxFlags = []flag{
 	{group: "Files", name: "context", arg: "DIR[,exec]", choice: "<dir>", field: "context",
 		help: "Show a host directory read-only at /context; with ,exec its programs may be executed.",
@@ -58,12 +59,15 @@ var boxFlags = []flag{
 		help: "Give the program a terminal of its own, joined to this one.",
 		set:  func(o *options, _ string) error { o.box.Terminal = true; return nil }},
 	{name: "interactive", short: "i",
-		help: "Accepted for habit's sake: standard input is always passed on.",
+		help: "Accepted for habit's sake: standard input is always passed on, but to what is detached.",
 		set:  func(*options, string) error { return nil }},
 	{name: "timeout", arg: "DURATION", field: "timeout",
 		help: "Kill the sandbox after this long, such as 90s, 5m or a number of seconds, and exit with 124.",
 		set:  func(o *options, v string) (err error) { o.box.Timeout, err = duration(v); return err }},
+}
 
+// limitFlags are the limits that `nucleus update` can change.
+var limitFlags = []flag{
 	{group: "Limits", name: "memory", short: "m", arg: "SIZE", field: "limits.memory",
 		help: "Bound memory, such as 512M; what needs more is killed. Swap is off unless --memory-swap allows it.",
 		set:  func(o *options, v string) (err error) { o.box.Limits.Memory, err = size(v); return err }},
@@ -91,12 +95,15 @@ var boxFlags = []flag{
 			o.box.Limits.IO = append(o.box.Limits.IO, l)
 			return err
 		}},
+}
+
+var moreFlags = []flag{
 	{name: "memlock", arg: "SIZE", field: "limits.memlock",
 		help: "Bound the memory that each process may lock (64K).",
 		set:  func(o *options, v string) (err error) { o.box.Limits.Memlock, err = size(v); return err }},
 
 	{group: "Sandbox", name: "name", arg: "NAME", field: "name",
-		help: "Name the sandbox; it names its control group. Random if not given.",
+		help: "Name the sandbox: nucleus ps lists it and other commands find it by this name. Without a name, one that is not detached is not listed.",
 		set:  func(o *options, v string) (err error) { o.box.Name, err = given(v); return err }},
 	{name: "hostname", arg: "NAME", field: "hostname",
 		help: "Set the host name inside (the sandbox's name).",

@@ -139,8 +139,13 @@ func valueWords(f *flag) string {
 // bashCommand completes what is not a flag's value, before the program has begun.
 func bashCommand(b *strings.Builder, c *command, commands []*command) {
 	flags := strings.Join(c.spellings(func(*flag) bool { return true }), " ")
-	rest := ""
+	rest, when := "", c.name
 	switch {
+	case c.words == sandboxWords:
+		rest = `-W "$("${COMP_WORDS[0]}" names "$cur" 2>/dev/null)"`
+		if !c.program {
+			when += "|" + c.name + "yes" // every word is a sandbox
+		}
 	case c.program:
 		rest = "-c"
 	case c.words != "":
@@ -148,7 +153,7 @@ func bashCommand(b *strings.Builder, c *command, commands []*command) {
 	case c.name == "help":
 		rest = fmt.Sprintf("-W %q", names(commands))
 	}
-	fmt.Fprintf(b, "\t%s)\n\t\tcase \"$cur\" in\n\t\t-*) COMPREPLY=($(compgen -W %q -- \"$cur\")) ;;\n", c.name, flags)
+	fmt.Fprintf(b, "\t%s)\n\t\tcase \"$cur\" in\n\t\t-*) COMPREPLY=($(compgen -W %q -- \"$cur\")) ;;\n", when, flags)
 	if rest != "" {
 		fmt.Fprintf(b, "\t\t*) COMPREPLY=($(compgen %s -- \"$cur\")) ;;\n", rest)
 	}
@@ -168,7 +173,12 @@ func zshCompletion(commands []*command) string {
 		for f := range c.all() {
 			fmt.Fprintf(&b, " \\\n\t\t\t%s", zshFlag(f))
 		}
+		const sandboxes = `:sandbox:{compadd -- ${(f)"$(nucleus names 2>/dev/null)"}}'`
 		switch {
+		case c.words == sandboxWords && c.program:
+			b.WriteString(" \\\n\t\t\t'(-)1" + sandboxes + " \\\n\t\t\t'*::argument:_normal'")
+		case c.words == sandboxWords:
+			b.WriteString(" \\\n\t\t\t'*" + sandboxes)
 		case c.program:
 			b.WriteString(" \\\n\t\t\t'(-)1:program:_command_names -e' \\\n\t\t\t'*::argument:_normal'")
 		case c.words != "":
@@ -248,6 +258,8 @@ func fishCompletion(commands []*command) string {
 			fmt.Fprintf(&b, " -d %s\n", fishQuote(strings.TrimSuffix(first, ".")))
 		}
 		switch {
+		case c.words == sandboxWords:
+			fmt.Fprintf(&b, "complete -c nucleus -n %s -a '(nucleus names 2>/dev/null)'\n", in)
 		case c.program:
 			fmt.Fprintf(&b, "complete -c nucleus -n %s -F -a '(__fish_complete_command)'\n", in)
 		case c.words != "":

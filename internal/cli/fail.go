@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/store"
 )
 
 // say writes to standard error. Standard output belongs to the workload.
@@ -22,9 +24,12 @@ func fail(cmd *command, err error) int {
 		say("  hint: %s\n", hint)
 	}
 	var usage usageError
+	var start *store.StartError
 	switch {
 	case errors.As(err, &usage), errors.Is(err, nucleus.ErrInvalid):
 		return exitUsage
+	case errors.As(err, &start) && start.Code != 0:
+		return start.Code
 	case nucleus.NotFound(err):
 		return exitNotFound
 	case nucleus.NotExecutable(err):
@@ -43,17 +48,38 @@ func message(cmd *command, err error) string {
 			parts = append(parts, cmd.flagFor(ne.Because)+": "+ne.Err.Error())
 			continue
 		}
+		if errors.Is(e, context.Canceled) {
+			parts = append(parts, "interrupted")
+			continue
+		}
 		parts = append(parts, e.Error())
 	}
 	return strings.ReplaceAll(strings.Join(parts, "; "), "\n", "; ")
 }
 
-// each takes joined errors apart.
-func each(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+// each takes joined errors apart, and those that are joined from joined ones. An
+// error that says something about several others stays whole.
+func each(err error) (all []error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != errors.Join(joined.Unwrap()...).Error() {
+		return []error{err}
 	}
-	return []error{err}
+	for _, e := range joined.Unwrap() {
+		all = append(all, each(e)...)
+	}
+	return all
+}
+
+// lookUp finds a sandbox, or says which one may have been meant.
+func lookUp(s *store.Store, ref string) (*store.Sandbox, error) {
+	b, err := s.Sandbox(ref)
+	if errors.Is(err, store.ErrNotFound) {
+		known, _ := sandboxNames(s.Path(), "") // a suggestion is all that is lost
+		if near := nearest(ref, known); near != "" {
+			err = &wordedError{fmt.Sprintf("no sandbox %s; did you mean %s?", quote(ref), near), err}
+		}
+	}
+	return b, err
 }
 
 func hintOf(err error) string {
@@ -61,6 +87,10 @@ func hintOf(err error) string {
 		var ne *nucleus.Error
 		if errors.As(e, &ne) && ne.Hint != "" {
 			return ne.Hint
+		}
+		var start *store.StartError
+		if errors.As(e, &start) {
+			return start.Hint
 		}
 	}
 	return ""

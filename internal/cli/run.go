@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"os"
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/spec"
+	"github.com/nucleus-container/nucleus/store"
 )
 
 var runCommand = command{
@@ -20,44 +22,78 @@ network, no environment, no capability. What it may see is said by flags.
 Flags come before the program. The program is looked up in the sandbox's PATH.
 Standard input, output and error are the program's; Nucleus itself speaks on
 standard error, and only when something is wrong. The signals TERM INT HUP QUIT
-USR1 USR2 WINCH CONT TSTP are passed on to the program.`,
+USR1 USR2 WINCH CONT TSTP are passed on to the program.
+
+With --detach the sandbox goes on by itself and its id is printed. Other
+commands find it by its name, its id or the beginning of its id: nucleus ps,
+logs, exec, stop, rm.`,
 	examples: [][2]string{
 		{"nucleus run -- sh -c 'id; ls /'", "look around in a sandbox"},
 		{"nucleus run --workspace . -- make test", "let a build write to this directory, and only there"},
 		{"nucleus run --context ~/docs --memory 512M --timeout 1m -- python3 agent.py", "give an agent something to read, and bounds"},
 		{"nucleus run -t -- bash", "work inside, with a terminal"},
 		{"nucleus run -v ~/bin/tool:/opt/tool:ro,exec -- /opt/tool", "run one of your own programs"},
+		{"nucleus run -d --name web --restart on-failure:3 -- python3 -m http.server", "let a server run by itself, and start it again when it fails"},
 	},
-	flags: [][]flag{boxFlags, helpFlags},
+	flags: [][]flag{detachFlags, boxFlags, limitFlags, moreFlags, serviceFlags, consoleFlags, helpFlags},
 	run:   run,
 }
 
 // run is `nucleus run`.
 func run(c *call) int {
 	box, err := c.sandbox()
+	if err == nil {
+		err = c.exclusive()
+	}
 	if err != nil {
 		return fail(c.cmd, err)
 	}
+	if c.opts.life.detach {
+		return c.detach(box)
+	}
 	cmd := nucleus.Command(box, c.args[0], c.args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if c.opts.exec.console == "" {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	}
 	closeLog, err := c.openLog(cmd)
 	if err != nil {
 		return fail(c.cmd, err)
 	}
 	defer closeLog()
-	caught := catchSignals(cmd)
-	tty, err := openTerminal(box)
+	code, err := c.runHere(box, cmd)
 	if err != nil {
 		return fail(c.cmd, err)
 	}
-	defer tty.close()
+	return code
+}
+
+// runHere runs the program and waits for it.
+func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd) (code int, err error) {
+	caught := catchSignals(cmd)
+	var tty *terminal
+	if c.opts.exec.console == "" {
+		if tty, err = openTerminal(box); err != nil {
+			return 0, err
+		}
+		defer tty.close()
+	}
+	forget, err := attend(box, cmd)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, forget()) }()
 	warn(box)
 	if err := cmd.Start(); err != nil {
-		tty.close()
-		return fail(c.cmd, err)
+		return 0, err
 	}
 	go caught.forward(cmd.Process, tty)
 	tty.resize(cmd.Process)
+	if path := c.opts.exec.console; path != "" {
+		if err := sendConsole(path, cmd.Process.Terminal()); err != nil {
+			_ = errors.Join(cmd.Process.Kill(), cmd.Wait()) // that it was killed is known
+			return 0, err
+		}
+	}
 	if c.opts.report != "" {
 		report(c.opts.report, cmd.Process)
 	}
@@ -65,9 +101,42 @@ func run(c *call) int {
 	tty.close()
 	var exit *nucleus.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return fail(c.cmd, err)
+		return 0, err
 	}
-	return ended(cmd.Outcome)
+	return ended(cmd.Outcome), nil
+}
+
+// exclusive refuses flags that contradict each other.
+func (c *call) exclusive() error {
+	o := &c.opts
+	switch {
+	case o.exec.console != "" && !o.box.Terminal:
+		return usageError("--console-socket needs --tty")
+	case !o.life.detach && o.life.asked != "":
+		return usageError("--" + o.life.asked + " needs --detach: a program that nucleus waits for is not looked after")
+	case o.life.detach && o.logFile != "":
+		return usageError("--detach and --log exclude each other: nucleus events and nucleus logs tell of what is detached")
+	case o.life.detach && o.report != "":
+		return usageError("--detach and --report exclude each other: nobody would be there to read it")
+	}
+	return nil
+}
+
+// attend lists a sandbox with a name while it runs. One without is nobody
+// else's business, and is not written down: that takes time.
+func attend(box *spec.Sandbox, cmd *nucleus.Cmd) (forget func() error, err error) {
+	if box.Name == "" {
+		return func() error { return nil }, nil
+	}
+	// Bad input must not leave a trace: find out before.
+	if _, err := cmd.Plan(); err != nil {
+		return nil, err
+	}
+	s, err := openStore()
+	if err != nil {
+		return nil, err
+	}
+	return s.Attend(context.Background(), store.Config{Name: box.Name, Sandbox: *box, Command: cmd.Args}, cmd)
 }
 
 // warn says aloud what the user chose to weaken.

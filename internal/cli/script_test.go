@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
+	"github.com/nucleus-container/nucleus/store"
 )
 
 func TestMain(m *testing.M) { sandboxtest.Main(m) }
@@ -65,11 +68,41 @@ func TestScripts(t *testing.T) {
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("NUCLEUS", bin)
 					env.Setenv("UID", strconv.Itoa(os.Getuid()))
+					state := filepath.Join(env.WorkDir, "state")
+					env.Setenv("NUCLEUS_STATE_DIR", state)
+					env.Defer(func() { removeSandboxes(t, state) })
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "lines": lines},
 			})
 		})
+	}
+}
+
+// removeSandboxes ends what a script has left running: a failed one, above all.
+func removeSandboxes(t *testing.T, state string) {
+	t.Helper()
+	if _, err := os.Lstat(state); err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := store.Open(state)
+	if err != nil {
+		return // a script that is about bad state directories
+	}
+	all, err := s.List(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, i := range all {
+		b, err := s.Sandbox(i.ID)
+		if err == nil {
+			err = b.Remove(ctx, true)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("remove %s: %v", i.ID, err)
+		}
 	}
 }
 

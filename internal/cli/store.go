@@ -55,7 +55,7 @@ func (c *call) each(f func(ctx context.Context, b *store.Sandbox) error) int {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			b, err := s.Sandbox(ref)
+			b, err := lookUp(s, ref)
 			if err == nil {
 				err = f(ctx, b)
 			}
@@ -84,7 +84,7 @@ func (c *call) one() (*store.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Sandbox(c.args[0])
+	return lookUp(s, c.args[0])
 }
 
 // failVerb is fail for a verb about a sandbox: what is wrong with that is 1, as
