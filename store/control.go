@@ -331,28 +331,33 @@ func merge(to *spec.Limits, l spec.Limits) {
 }
 
 // Remove forgets the sandbox and its logs. One that runs is an error, unless
-// force kills it first.
+// force kills it first, as often as somebody else starts it meanwhile.
 func (b *Sandbox) Remove(ctx context.Context, force bool) error {
-	if force {
-		if err := b.Stop(ctx, -1); err != nil {
-			return err
-		}
-	}
-	err := b.locked(ctx, func(s *state) error {
-		if s.running() {
-			return fmt.Errorf("%s: %w", s.cfg.Display(), ErrRunning)
-		}
-		if s.rec.Logger != nil && s.rec.Boot == s.boot {
-			if err := endProcess(ctx, *s.rec.Logger, 5*time.Second); err != nil {
+	for {
+		if force {
+			if err := b.Stop(ctx, -1); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
 		}
-		return s.remove()
-	})
-	if force && errors.Is(err, ErrNotFound) { // it was to be removed at its end
-		return nil
+		err := b.locked(ctx, func(s *state) error {
+			if s.running() {
+				return fmt.Errorf("%s: %w", s.cfg.Display(), ErrRunning)
+			}
+			if s.rec.Logger != nil && s.rec.Boot == s.boot {
+				if err := endProcess(ctx, *s.rec.Logger, 5*time.Second); err != nil {
+					return err
+				}
+			}
+			return s.remove()
+		})
+		switch {
+		case force && errors.Is(err, ErrRunning):
+			continue
+		case force && errors.Is(err, ErrNotFound): // it was to be removed at its end, or somebody else was faster
+			return nil
+		}
+		return err
 	}
-	return err
 }
 
 // LogOptions say which part of the logs is printed. The zero value prints
