@@ -122,13 +122,21 @@ func (s *Store) create(c Config, fill func(*record.Entry) error) (*Sandbox, erro
 }
 
 // ended reports whether the sandbox that has a name has ended and was to be
-// removed then, which nobody has noticed yet: now the name is free.
+// removed then, which nobody has noticed yet: now the name is free. One whose
+// attendant was killed is about to end.
 func (s *Store) ended(name string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), attendantWait)
+	defer cancel()
 	b, err := s.Sandbox(name)
-	if err == nil {
-		err = b.locked(context.Background(), func(*state) error { return nil }) // settles it
+	if err != nil {
+		return errors.Is(err, ErrNotFound)
 	}
-	return errors.Is(err, ErrNotFound)
+	if a, err := b.attendant(); err == nil && a != nil && !same(a.Proc) {
+		if p, err := b.Process(); err == nil {
+			_ = errors.Join(p.Wait(ctx), p.Close()) // what has not ended has its name
+		}
+	}
+	return errors.Is(b.locked(ctx, func(*state) error { return nil }), ErrNotFound) // settles it
 }
 
 // absolute makes host paths independent of the working directory: the sandbox

@@ -263,3 +263,27 @@ func TestRestartOfTheUnrepeatable(t *testing.T) {
 		t.Errorf("got %+v, %v, want that it still runs", i, err)
 	}
 }
+
+// TestNameOfTheAbandoned makes sure that the name of a foreground sandbox is free
+// as soon as its program was killed, and not when the kernel has ended the sandbox.
+func TestNameOfTheAbandoned(t *testing.T) {
+	ctx := context.Background()
+	s := open(t)
+	c := store.Config{Name: "web", Service: spec.Service{Remove: true}, Command: []string{"sleep", "60"}}
+	b := start(t, s, c)
+	if err := os.WriteFile(b.Path("attend.json"), []byte(`{"pid":1,"start":1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Process()
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(200*time.Millisecond, func() { p.Kill(); p.Close() }) // as the kernel would
+	next, err := s.Create(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Remove(ctx, true); err != nil {
+		t.Error(err)
+	}
+}
