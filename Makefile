@@ -11,7 +11,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: help build demo check test test-vm test-all golden fuzz bench man clean
+.PHONY: help build demo check test test-vm test-all golden fuzz bench soak man clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,10 @@ fuzz: ## every fuzz target, FUZZTIME each
 bench: build ## measure the promises, beside the neighbours
 	@[ "$$(id -u)" != 0 ] || scripts/setup bench
 	$(GO) run ./internal/bench
+
+soak: build ## 1000 sandboxes at once, then 10000 lives of one with kills; an hour or less
+	$(GO) run ./internal/soak -nucleus bin/nucleus
+	$(GO) run ./internal/soak -nucleus bin/nucleus -many 0 -kill
 
 man: build ## manual pages into bin/man
 	bin/nucleus man bin/man

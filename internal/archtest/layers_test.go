@@ -60,6 +60,7 @@ var may = map[string][]string{
 	"internal/archtest":    {},
 	"internal/suite":       {"internal/sandboxtest"},
 	"internal/bench":       join(upper, "."),
+	"internal/soak":        join(lower, "internal/record", "internal/sandboxtest"),
 }
 
 // thirdParty lists the modules from elsewhere, with the packages that may
