@@ -223,16 +223,7 @@ func TestFreezeGivesUp(t *testing.T) {
 		dir := deadFileSystem(t)
 		t.Setenv(argEnv, filepath.Join(dir, "x"))
 		stuck := start(t, c, g, "spin")
-		wchan := fmt.Sprintf("/proc/%d/stat", stuck.Process.Pid)
-		eventually(t, "the process is in the system call", func() bool {
-			for _, path := range threads(t, wchan) {
-				data, _ := os.ReadFile(path)
-				if strings.Contains(string(data), ") D ") {
-					return true
-				}
-			}
-			return false
-		})
+		eventually(t, "the process is in the system call", func() bool { return stuckInOpen(t, stuck.Process.Pid) })
 		err := g.FreezeWithin(200 * time.Millisecond)
 		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "runs again") {
 			t.Errorf("got %v, want the deadline and what is the case now", err)
@@ -244,14 +235,19 @@ func TestFreezeGivesUp(t *testing.T) {
 	})
 }
 
-// threads are the files of a process's threads that correspond to one of its own.
-func threads(t *testing.T, stat string) []string {
+// stuckInOpen reports whether a thread of a process waits in openat and cannot be
+// interrupted. Under load a process also waits like that for its own pages.
+func stuckInOpen(t *testing.T, pid int) bool {
 	t.Helper()
-	all, err := filepath.Glob(filepath.Join(filepath.Dir(stat), "task/*/stat"))
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return all
+	return slices.ContainsFunc(all, func(dir string) bool {
+		state, _ := os.ReadFile(filepath.Join(dir, "stat"))
+		call, _ := os.ReadFile(filepath.Join(dir, "syscall"))
+		return strings.Contains(string(state), ") D ") && strings.HasPrefix(string(call), fmt.Sprintf("%d ", syscall.SYS_OPENAT))
+	})
 }
 
 // deadFileSystem mounts one that nobody serves.

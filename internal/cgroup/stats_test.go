@@ -125,7 +125,10 @@ func TestStatsCPU(t *testing.T) {
 		g, n := tracked(t, c), newCounter(t)
 		cmd := start(t, c, g, "spin")
 		n.moves(t)
-		time.Sleep(300 * time.Millisecond)
+		eventually(t, "it has used some time", func() bool { // however busy the machine is
+			user, system := timesOf(t, cmd.Process.Pid)
+			return user+system >= 150*time.Millisecond
+		})
 		if err := g.Freeze(); err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +141,6 @@ func TestStatsCPU(t *testing.T) {
 		between(t, "CPU", s.CPU, user+system-near, user+system+near)
 		between(t, "user and system", s.CPUUser+s.CPUSystem, s.CPU-time.Millisecond, s.CPU+time.Millisecond)
 		between(t, "system", s.CPUSystem, system-near, system+near)
-		between(t, "CPU", s.CPU, 50*time.Millisecond, time.Hour)
 		if s.Throttled != 0 || s.CPULimit != 0 {
 			t.Errorf("throttled, limit: got %v, %d, want 0", s.Throttled, s.CPULimit)
 		}
