@@ -67,8 +67,7 @@ var badServices = append(services(
 	[]string{"--workspace", "/no/such/dir"}, []string{"--name", ""}, []string{"--name", "a/b"}, []string{"-m", "1"},
 ), [][]string{
 	{"run", "-d"}, {"run", "-d", "--"}, {"run", "-d", ""},
-	{"run", "--restart", "no", "true"}, {"run", "--sd-notify", "true"}, {"run", "--hook-poststop", "/bin/true", "true"}, {"run", "--log-driver", "none", "true"},
-	{"run", "--health-cmd", "true", "true"}, {"run", "--readiness-tcp", "127.0.0.1:1", "true"}, {"run", "--label", "a=b", "true"}, {"run", "--stop-timeout", "1", "true"},
+	{"run", "--restart", "always", "true"}, {"run", "--restart", "on-failure:3", "true"}, {"run", "--log-driver", "none", "true"}, {"run", "--log-size", "1M", "true"},
 	{"run", "--console-socket", "/x", "true"}, {"run", "--name", "x", "--workspace", "/no/such/dir", "true"}, {"run", "--name", "x", "-t", "true"},
 
 	{"start"}, {"stop"}, {"restart"}, {"kill"}, {"rm"}, {"wait"}, {"pause"}, {"unpause"}, {"update"}, {"rename"}, {"rename", "a"}, {"rename", "a", "b", "c"}, {"rename", "a", ""}, {"rename", "a", "-b"},

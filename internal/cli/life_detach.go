@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/spec"
@@ -68,7 +69,11 @@ func (c *call) begin(ctx context.Context, b *store.Sandbox, box *spec.Sandbox, s
 	if err != nil {
 		return err
 	}
-	return errors.Join(sendConsole(path, p.Terminal()), p.Close())
+	err = sendConsole(path, p.Terminal())
+	if cerr := p.Close(); !errors.Is(cerr, os.ErrClosed) { // it was given away
+		err = errors.Join(err, cerr)
+	}
+	return err
 }
 
 // kept reports whether a keeper has something to do other than to hold a terminal.
