@@ -59,7 +59,7 @@ var may = map[string][]string{
 	"internal/sandboxtest": {},
 	"internal/archtest":    {},
 	"internal/suite":       {"internal/sandboxtest"},
-	"internal/bench":       join(upper, "."),
+	"internal/bench":       join(upper, ".", "store"),
 	"internal/soak":        join(lower, "internal/record", "internal/sandboxtest"),
 }
 

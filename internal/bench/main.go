@@ -6,7 +6,7 @@
 // medians and ratios as Markdown, for docs/PROMISES.md. It installs nothing; a
 // peer that is not there is a row that says so.
 //
-//	go run ./internal/bench [-n 300] [-nucleus bin/nucleus]
+//	go run ./internal/bench [-n 300] [-nucleus bin/nucleus] [-only TITLE]
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,7 @@ import (
 func main() {
 	n := flag.Int("n", 300, "rounds")
 	bin := flag.String("nucleus", "bin/nucleus", "the program to measure")
+	only := flag.String("only", "", "measure only the tables with this in their title")
 	heap := flag.Int("heap", 0, "internal: run the API rows with this heap in MiB and print them")
 	flag.Parse()
 	if *heap > 0 {
@@ -38,7 +40,7 @@ func main() {
 	}
 	path, aerr := filepath.Abs(*bin)
 	if err = errors.Join(err, aerr); err == nil {
-		err = run(path, *n)
+		err = run(path, *n, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -83,17 +85,23 @@ type row struct {
 	name    string
 	command string // how a person repeats it
 	run     func() error
-	skip    string // why it cannot be measured here
+	after   func() error // what is not measured; nil: nothing
+	skip    string       // why it cannot be measured here
 	times   []time.Duration
 }
 
-func run(bin string, n int) error {
+func run(bin string, n int, only string) (err error) {
 	dir, err := os.MkdirTemp("", "nucleus-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Printf("%s, %d processors, user id %d, %d rounds; milliseconds, start to exit, median\n\n", kernel(), runtime.NumCPU(), os.Getuid(), n)
+	l, err := newLife(dir, bin)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	fmt.Printf("%s, %d processors, user id %d, %d rounds; milliseconds, start to exit, median; load before: %s\n\n", kernel(), runtime.NumCPU(), os.Getuid(), n, load())
 	tables := []struct {
 		title string
 		base  int // row that ratios are to
@@ -102,8 +110,14 @@ func run(bin string, n int) error {
 		{"From the shell: `/bin/true` in a sandbox", 1, shellRows},
 		{"Starting the program", 0, versionRows},
 		{"In one process, through the Go API: `/bin/true`", 0, apiRows},
+		{"Life: `/bin/true` in a sandbox that runs already", 0, l.joinRows},
+		{"Life: a sandbox that goes on by itself", 0, l.detachRows},
+		{"Life: in one process, through the Go API, a static `true`", 0, l.joinAPIRows},
 	}
 	for _, t := range tables {
+		if !strings.Contains(t.title, only) {
+			continue
+		}
 		rows, err := t.rows(dir, bin)
 		if err != nil {
 			return err
@@ -112,6 +126,14 @@ func run(bin string, n int) error {
 			return err
 		}
 		printTable(t.title, rows, t.base)
+	}
+	if strings.Contains("Life: output", only) {
+		if err := l.logTable(); err != nil {
+			return err
+		}
+	}
+	if only != "" {
+		return nil
 	}
 	if err := heapTable(n); err != nil {
 		return err
@@ -131,12 +153,8 @@ func measure(rows []*row, n int) error {
 			if r.slow() && i%10 != 0 {
 				continue
 			}
-			t0 := time.Now()
-			if err := r.run(); err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
-			}
-			if i >= warm {
-				r.times = append(r.times, time.Since(t0))
+			if err := r.once(i >= warm); err != nil {
+				return err
 			}
 		}
 		if i%50 == 0 {
@@ -144,6 +162,22 @@ func measure(rows []*row, n int) error {
 		}
 	}
 	fmt.Fprint(os.Stderr, "\r                      \r")
+	return nil
+}
+
+// once runs a row once; if it counts, its time is noted.
+func (r *row) once(counts bool) error {
+	t0 := time.Now()
+	err := r.run()
+	if err == nil && counts {
+		r.times = append(r.times, time.Since(t0))
+	}
+	if err == nil && r.after != nil {
+		err = r.after()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.name, err)
+	}
 	return nil
 }
 
@@ -184,4 +218,13 @@ func kernel() string {
 		return "Linux"
 	}
 	return "Linux " + string(b[:len(b)-1])
+}
+
+// load is how busy the machine is with other things.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
