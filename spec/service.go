@@ -100,6 +100,9 @@ type Log struct {
 	Files int `json:"files,omitempty"`
 	// Off keeps nothing.
 	Off bool `json:"off,omitempty"`
+	// Inherit keeps nothing either: the program's output goes where that of
+	// whoever stays with it goes, such as into the journal.
+	Inherit bool `json:"inherit,omitempty"`
 }
 
 // Defaults of a Service.
@@ -129,7 +132,7 @@ type Hooks struct {
 
 // NeedsKeeper reports whether somebody must stay to look after the sandbox.
 func (s Service) NeedsKeeper() bool {
-	return s.Restart.Policy != RestartNo || s.IdleTimeout != 0 || s.Health != nil || s.Notify || len(s.Hooks.Poststop) > 0
+	return s.Systemd || s.Log.Inherit || s.Restart.Policy != RestartNo || s.IdleTimeout != 0 || s.Health != nil || s.Notify || len(s.Hooks.Poststop) > 0
 }
 
 // Validate checks the description against itself and reports every problem it
@@ -168,6 +171,9 @@ func (s Service) Validate() error {
 	}
 	if s.Log.Files < 0 || s.Log.Files > MaxLogFiles {
 		c.bad("log.files", "%d is not between 1 and %d", s.Log.Files, MaxLogFiles)
+	}
+	if s.Log.Inherit && (s.Log.Off || s.Log.Size != 0 || s.Log.Files != 0) {
+		c.bad("log.inherit", "nothing is kept then: there are no files to bound")
 	}
 	s.Hooks.check(&c)
 	return errors.Join(c.problems...)

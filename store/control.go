@@ -377,7 +377,12 @@ func (b *Sandbox) Logs(ctx context.Context, out, err io.Writer, o LogOptions) er
 	if cerr != nil {
 		return cerr
 	}
-	if c.LogDir == "" {
+	switch {
+	case c.Service.Log.Inherit && c.Service.Systemd:
+		return b.journal(ctx, c, out, o)
+	case c.Service.Log.Inherit:
+		return fmt.Errorf("%s keeps no logs: what it says goes to where it was started", c.Display())
+	case c.LogDir == "":
 		return fmt.Errorf("%s keeps no logs", c.Display())
 	}
 	l, lerr := logs.OpenDir(c.LogDir)

@@ -29,6 +29,9 @@ func (b *Sandbox) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Service.Systemd {
+		return b.startUnit(ctx)
+	}
 	if needsKeeper(c) {
 		return b.startKept(ctx)
 	}
@@ -159,6 +162,10 @@ func (s *state) notStarted(err error) error {
 	}
 	s.rec.State, s.rec.Pid, s.rec.Ended = record.StateEnded, 0, time.Now()
 	s.rec.Outcome = &record.Outcome{Reason: "not started", Code: code, Detail: err.Error()}
+	var step *nucleus.Error
+	if errors.As(err, &step) {
+		s.rec.Outcome.Hint = step.Hint
+	}
 	s.log("end", s.cfg, map[string]string{"reason": "not started", "exit_code": strconv.Itoa(code)})
 	return errors.Join(err, s.save())
 }
@@ -166,6 +173,9 @@ func (s *state) notStarted(err error) error {
 // output starts the logger and returns the files that are the program's standard
 // output and error. With a terminal the keeper writes there.
 func (s *state) output() (out [2]*os.File, err error) {
+	if s.cfg.Service.Log.Inherit && !s.cfg.Sandbox.Terminal {
+		return inherited()
+	}
 	if s.cfg.LogDir == "" || s.cfg.Sandbox.Terminal {
 		return out, nil
 	}
@@ -174,6 +184,18 @@ func (s *state) output() (out [2]*os.File, err error) {
 		err = s.save()
 	}
 	return out, err
+}
+
+// inherited are our own standard output and error.
+func inherited() (out [2]*os.File, err error) {
+	for i, f := range []*os.File{os.Stdout, os.Stderr} {
+		fd, err := kernel.DupAbove(int(f.Fd()), 3)
+		if err != nil {
+			return out, err
+		}
+		out[i] = fd.File(f.Name())
+	}
+	return out, nil
 }
 
 // Output starts a logger for a keeper that itself writes what is to be logged.

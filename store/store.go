@@ -107,7 +107,7 @@ func (s *Store) create(c Config, fill func(*record.Entry) error) (*Sandbox, erro
 	if err := fill(e); err != nil {
 		return nil, errors.Join(err, e.Remove())
 	}
-	if !c.Service.Log.Off {
+	if !c.Service.Log.Off && !c.Service.Log.Inherit {
 		root, err := s.dir.LogRoot()
 		if err == nil {
 			cfg.LogDir = root + "/" + e.ID()

@@ -16,6 +16,7 @@ type lifeOptions struct {
 	service spec.Service
 	labels  map[string]string
 	asked   string // the first flag about service, without its dashes
+	driver  string // of logs
 
 	patience time.Duration // as store.Sandbox.Stop wants it
 	signal   int

@@ -51,6 +51,9 @@ func run(c *call) int {
 	if c.opts.life.detach {
 		return c.detach(box)
 	}
+	if c.opts.life.asked != "" {
+		return c.keepHere(box)
+	}
 	cmd := nucleus.Command(box, c.args[0], c.args[1:]...)
 	if c.opts.exec.console == "" {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -113,7 +116,7 @@ func (c *call) exclusive() error {
 	case o.exec.console != "" && !o.box.Terminal:
 		return usageError("--console-socket needs --tty")
 	case !o.life.detach && o.life.asked != "":
-		return usageError("--" + o.life.asked + " needs --detach: a program that nucleus waits for is not looked after")
+		return o.attached()
 	case o.life.detach && o.logFile != "":
 		return usageError("--detach and --log exclude each other: nucleus events and nucleus logs tell of what is detached")
 	case o.life.detach && o.report != "":

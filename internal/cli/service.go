@@ -17,6 +17,9 @@ var detachFlags = []flag{
 	{group: "Service", name: "detach", short: "d",
 		help: "Do not wait for the program: print the sandbox's id when it runs, and is ready if there is a way to tell. Its input is empty, its output goes into logs.",
 		set:  func(o *options, _ string) error { o.life.detach = true; return nil }},
+	{name: "systemd", field: "systemd",
+		help: "With --detach, have systemd run it, in a transient unit with a control group of its own: the system's for root, else yours.",
+		set:  func(o *options, _ string) error { o.service("systemd").Systemd = true; return nil }},
 	{name: "rm", field: "remove",
 		help: "With --detach, remove the sandbox and its logs when it ends. Others are always removed.",
 		set:  func(o *options, _ string) error { o.life.service.Remove = true; return nil }},
@@ -97,11 +100,12 @@ var serviceFlags = []flag{
 		help: "Give the program a socket for sd_notify(3) in NOTIFY_SOCKET, and return only when it has said READY=1 there.",
 		set:  func(o *options, _ string) error { o.service("sd-notify").Notify = true; return nil }},
 
-	{group: "Logs (with --detach)", name: "log-driver", arg: "file|none", choice: "file none",
-		help: "Keep the program's output in files (file), or nowhere.",
+	{group: "Logs (with --detach)", name: "log-driver", arg: "file|none|journald", choice: "file none journald",
+		help: "Keep the program's output in files (file; without --systemd), in the journal (journald; only with --systemd), or nowhere.",
 		set: func(o *options, v string) error {
-			_, err := oneOf(v, "file", "none")
+			_, err := oneOf(v, "file", "none", "journald")
 			o.service("log-driver").Log.Off = v == "none"
+			o.life.driver = v
 			return err
 		}},
 	{name: "log-size", arg: "SIZE", field: "log.size",
@@ -225,6 +229,12 @@ func (c *call) describeService() (spec.Service, error) {
 	}
 	if err := oneQuestion("readiness", s.Ready); err != nil {
 		return s, err
+	}
+	switch {
+	case l.driver == "journald" && !s.Systemd:
+		return s, usageError("--log-driver journald needs --systemd")
+	case s.Systemd && (l.driver == "journald" || l.driver == "") && s.Log == (spec.Log{}):
+		s.Log.Inherit = true
 	}
 	if l.service.Log.Off && (s.Log.Size != 0 || s.Log.Files != 0) {
 		return s, usageError("--log-driver none keeps nothing: --log-size and --log-files make no sense with it")

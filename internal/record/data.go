@@ -54,6 +54,7 @@ type Outcome struct {
 	Code   int    `json:"code"`
 	Signal int    `json:"signal,omitempty"`
 	Detail string `json:"detail,omitempty"`
+	Hint   string `json:"hint,omitempty"` // what to do, if it was not started
 }
 
 // Proc is a process: its number, and its start time in clock ticks after boot

@@ -44,7 +44,7 @@ func TestCreateAndReadBack(t *testing.T) {
 	}
 	r = &Record{
 		State: StateEnded, Boot: boot, Identity: json.RawMessage(`{"a":1}`), Pid: 7, StartTicks: 1 << 60, Run: 3, Restarts: 2,
-		Started: time.Now(), Ended: time.Now(), Outcome: &Outcome{"exited", 1, 9, "why"}, Stopped: true, Paused: true,
+		Started: time.Now(), Ended: time.Now(), Outcome: &Outcome{Reason: "exited", Code: 1, Signal: 9, Detail: "why", Hint: "so"}, Stopped: true, Paused: true,
 		Keeper: &Proc{1, 2}, Logger: &Proc{3, 4}, Health: "healthy", HealthDetail: "yes", Ready: true, Status: "bad \xff byte", Unit: "u.service",
 	}
 	must(t, e.SetRecord(r))

@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// fill gives every field below v a value that is not its zero value, and that a
+// flag can say.
+func fill(v reflect.Value, r *rand.Rand) {
+	switch v.Interface().(type) {
+	case time.Duration:
+		v.SetInt(int64(time.Duration(1+r.IntN(5000)) * time.Millisecond))
+		return
+	case spec.Bytes:
+		v.SetUint(uint64(spec.MiB) * uint64(8+r.IntN(100)))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(1 + r.IntN(10)))
+	case reflect.Uint32, reflect.Uint64:
+		v.SetUint(uint64(1 + r.IntN(1000)))
+	case reflect.String:
+		v.SetString("x" + string(rune('a'+r.IntN(26))))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), r)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1+r.IntN(2), 3))
+		for i := range v.Len() {
+			fill(v.Index(i), r)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), r)
+		}
+	default:
+		panic("a field of kind " + v.Kind().String() + ": teach fill about it")
+	}
+}
+
+// fullDescription has every field set to something that a flag can say.
+func fullDescription(r *rand.Rand) (box spec.Sandbox, s spec.Service) {
+	fill(reflect.ValueOf(&box).Elem(), r)
+	fill(reflect.ValueOf(&s).Elem(), r)
+	box.Userns, box.Degrade = spec.UsernsHost, []string{spec.DegradeLandlock}
+	box.User.Name, box.Network, box.Workdir = "", spec.NetworkNone, "/w"
+	box.Env = []string{"A=b c", "D="}
+	box.Limits.MemorySwap = box.Limits.Memory * 2
+	s.Restart = spec.Restart{Policy: spec.RestartOnFailure, Max: 3}
+	s.StopSignal, s.OnUnhealthy = "USR1", spec.UnhealthyKill
+	s.Health.HTTP, s.Health.TCP = "", ""
+	s.Ready.Command, s.Ready.HTTP, s.Ready.TCP, s.Ready.StartPeriod = nil, "", "127.0.0.1:80", 0
+	s.Log.Off, s.Log.Inherit = false, false
+	for _, hooks := range [][]spec.Hook{s.Hooks.CreateRuntime, s.Hooks.Poststart, s.Hooks.Poststop} {
+		for i := range hooks {
+			hooks[i] = spec.Hook{Path: "/bin/h"}
+		}
+	}
+	return box, s
+}
+
+// readBack parses what flagsOf wrote.
+func readBack(t *testing.T, args []string) (spec.Sandbox, spec.Service, map[string]string) {
+	t.Helper()
+	t.Setenv("TERM", "")
+	t.Setenv("LANG", "")
+	c := &call{cmd: &runCommand}
+	if err := c.parse(append(args, "--", "prog")); err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	box, err := c.sandbox()
+	if err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return *box, c.opts.life.service, c.opts.life.labels
+}
+
+func TestFlagsOfAreTheFlags(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		box, service := fullDescription(r)
+		labels := map[string]string{"k": "v w", "l": ""}
+		if seed%3 == 0 { // and with fields left out
+			clear := reflect.ValueOf(&box).Elem()
+			for i := range clear.NumField() {
+				if r.IntN(2) == 0 && clear.Type().Field(i).Name != "Env" {
+					clear.Field(i).SetZero()
+				}
+			}
+		}
+		args, err := flagsOf(box, service, labels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotBox, gotService, gotLabels := readBack(t, args)
+		if !reflect.DeepEqual(gotBox, box) {
+			t.Errorf("%q\n got %+v\nwant %+v", args, gotBox, box)
+		}
+		if !reflect.DeepEqual(gotService, service) {
+			t.Errorf("%q\n got %+v\nwant %+v", args, gotService, service)
+		}
+		if !reflect.DeepEqual(gotLabels, labels) {
+			t.Errorf("got labels %v, want %v", gotLabels, labels)
+		}
+	}
+}
+
+// TestFlagsOfSayWhatTheyCannot: a part that no flag can give is an error, not
+// left out.
+func TestFlagsOfSayWhatTheyCannot(t *testing.T) {
+	for name, s := range map[string]spec.Service{
+		"a hook's arguments":   {Hooks: spec.Hooks{Poststop: []spec.Hook{{Path: "/bin/h", Args: []string{"h", "x"}}}}},
+		"a ready start period": {Ready: &spec.Check{TCP: "127.0.0.1:1", StartPeriod: time.Second}},
+		"inherited output":     {Log: spec.Log{Inherit: true}},
+	} {
+		if args, err := flagsOf(spec.Sandbox{}, s, nil); err == nil {
+			t.Errorf("%s: got %q, want an error", name, args)
+		}
+	}
+	box := spec.Sandbox{Volumes: []spec.Volume{{Source: "/a:b", Target: "/c"}}}
+	if args, err := flagsOf(box, spec.Service{}, nil); err == nil {
+		t.Errorf("a colon: got %q, want an error", args)
+	}
+}
