@@ -20,7 +20,7 @@ var namesCommand = command{
 	name: "names", args: "[PREFIX]", hidden: true,
 	short: "Print what sandboxes are called",
 	long: `Prints the names of all sandboxes, and the ids of those without a name; with the
-beginning of one, only what begins so, and every such id. It is for shells that
+beginning of one, only what begins so; from two digits on, every id that does. It is for shells that
 complete a word: it looks at names only, and neither waits nor changes anything.`,
 	flags: [][]flag{helpFlags},
 	run:   runNames,
@@ -47,7 +47,7 @@ func runNames(c *call) int {
 
 // sandboxNames lists what sandboxes are called that begins with prefix, from the
 // names of files alone. Ids of those with a name are only of interest to who has
-// begun to type one.
+// begun to type one: as much of it as finds a sandbox.
 func sandboxNames(dir, prefix string) ([]string, error) {
 	names, err := os.ReadDir(filepath.Join(dir, "names"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +68,7 @@ func sandboxNames(dir, prefix string) ([]string, error) {
 	}
 	slices.SortFunc(all, cmp.Compare[string])
 	for _, e := range ids {
-		if !strings.HasPrefix(e.Name(), ".") && (prefix != "" || !named[e.Name()]) {
+		if !strings.HasPrefix(e.Name(), ".") && (len(prefix) >= 2 || !named[e.Name()]) {
 			all = append(all, e.Name())
 		}
 	}
