@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -80,8 +79,6 @@ type unread struct{}
 
 func (*unread) Write(b []byte) (int, error) { return len(b), nil }
 func (*unread) Close() error                { return nil }
-
-var _ io.WriteCloser = (*unread)(nil)
 
 // passOn passes signals on to the program. Those that ask it to end have the
 // keeper stop it: with its own stop signal, and for good.
