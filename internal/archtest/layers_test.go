@@ -16,7 +16,7 @@ var (
 	facts    = join(values, "spec", "internal/facts")                           // and the pure part of layer 1
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
-		"internal/plan", "internal/record", "internal/resolve",
+		"internal/plan", "internal/record", "internal/resolve", "internal/logger", "internal/logs",
 		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit")
 	upper = join(middle, "internal/enter", "internal/supervise") // and layer 3
 )
@@ -42,6 +42,8 @@ var may = map[string][]string{
 	"internal/cgroup":  lower,
 	"internal/record":  lower,
 	"internal/pid1":    lower,
+	"internal/logger":  lower,
+	"internal/logs":    lower,
 	"internal/health":  {"spec"},
 	"internal/hook":    {"spec", "internal/kernel"},
 	"internal/notify":  {},
