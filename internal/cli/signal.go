@@ -36,6 +36,15 @@ func catchSignals(cmd *nucleus.Cmd) signals {
 	return c
 }
 
+// catch begins to collect signals, but for those that our parent had us ignore.
+func (c signals) catch(which ...syscall.Signal) {
+	for _, s := range which {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
+}
+
 // forward passes signals on for as long as this process lives. A stop or a
 // continuation is ours as well: the shell that waits for us must see it.
 func (c signals) forward(p *nucleus.Process, tty *terminal) {
