@@ -39,10 +39,10 @@ type call struct {
 // Main runs the program with its arguments, os.Args, and returns the exit code.
 func Main(args []string) int {
 	commands := []*command{&runCommand}
-	for _, more := range [...][]*command{lifeCommands, execCommands, viewCommands, cpCommands} {
+	for _, more := range [...][]*command{lifeCommands, execCommands, viewCommands, cpCommands, generateCommands} {
 		commands = append(commands, more...)
 	}
-	commands = append(commands, &planCommand, &doctorCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand)
+	commands = append(commands, &superviseCommand, &planCommand, &doctorCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand)
 	if len(args) < 2 {
 		say("%s", rootHelp(commands))
 		return exitUsage
