@@ -235,6 +235,10 @@ func TestRenamedIsStartedAnew(t *testing.T) {
 	if err := b.Rename(ctx, "new"); err != nil {
 		t.Fatal(err)
 	}
+	other := start(t, s, store.Config{Name: "old", Command: []string{"sleep", "60"}})
+	if i, err := other.Info(ctx); err != nil || i.State != "running" {
+		t.Errorf("got %+v, %v", i, err)
+	}
 	if err := b.Restart(ctx, -1); err != nil {
 		t.Fatal(err)
 	}
@@ -245,10 +249,6 @@ func TestRenamedIsStartedAnew(t *testing.T) {
 	defer p.Close()
 	if out, err := p.Command("hostname").Output(); err != nil || string(out) != "new\n" {
 		t.Errorf("got %q, %v", out, err)
-	}
-	other := start(t, s, store.Config{Name: "old", Command: []string{"sleep", "60"}})
-	if i, err := other.Info(ctx); err != nil || i.State != "running" {
-		t.Errorf("got %+v, %v", i, err)
 	}
 }
 

@@ -171,6 +171,9 @@ func TestRunWithConsoleSocket(t *testing.T) {
 				}
 				return
 			}
+			if code := cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("got exit code %d, want 0", code)
+			}
 			if got := must(t, "wait", "x"); got != "4" {
 				t.Errorf("got %s, want 4", got)
 			}
