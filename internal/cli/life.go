@@ -74,8 +74,9 @@ policy does not start it again. One that does not run is left alone.` + referenc
 	},
 	flags: [][]flag{stopFlags, helpFlags},
 	run: func(c *call) int {
+		var line statusLine
 		return c.each(func(ctx context.Context, b *store.Sandbox) error {
-			defer c.stopping(ctx, b)()
+			defer c.stopping(ctx, b, &line)()
 			return b.Stop(ctx, c.opts.life.patience)
 		})
 	},
@@ -89,8 +90,9 @@ run is started.` + references,
 	examples: [][2]string{{"nucleus restart -t 5 web", "restart a sandbox that has 5 seconds to end"}},
 	flags:    [][]flag{stopFlags, helpFlags},
 	run: func(c *call) int {
+		var line statusLine
 		return c.each(func(ctx context.Context, b *store.Sandbox) error {
-			defer c.stopping(ctx, b)()
+			defer c.stopping(ctx, b, &line)()
 			return worded(ctx, b, b.Restart(ctx, c.opts.life.patience))
 		})
 	},

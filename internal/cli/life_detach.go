@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/spec"
@@ -61,7 +60,7 @@ func (c *call) begin(ctx context.Context, b *store.Sandbox, box *spec.Sandbox, s
 	path := c.opts.exec.console
 	if path == "" {
 		if service.Ready != nil || service.Notify {
-			defer showProgress("waiting for it to be ready", 0)()
+			defer new(statusLine).show("waiting for it to be ready", 0)()
 		}
 		return b.Start(ctx)
 	}
@@ -69,11 +68,7 @@ func (c *call) begin(ctx context.Context, b *store.Sandbox, box *spec.Sandbox, s
 	if err != nil {
 		return err
 	}
-	err = sendConsole(path, p.Terminal())
-	if cerr := p.Close(); !errors.Is(cerr, os.ErrClosed) { // it was given away
-		err = errors.Join(err, cerr)
-	}
-	return err
+	return errors.Join(sendConsole(path, p.Terminal()), p.Close())
 }
 
 // kept reports whether a keeper has something to do other than to hold a terminal.

@@ -180,6 +180,17 @@ func TestRunWithConsoleSocket(t *testing.T) {
 			must(t, "rm", "x")
 		})
 	}
+	t.Run("hung up", func(t *testing.T) {
+		cmd := exec.Command(nucleus(t), "run", "-t", "--console-socket", path, "--", "sh", "-c", "echo ready; exec sleep 60")
+		check(t, cmd.Start())
+		tty := receive(t, l)
+		readUntil(t, tty, "ready")
+		check(t, tty.Close())
+		_ = cmd.Wait() // the code is asked for below
+		if code := cmd.ProcessState.ExitCode(); code != 128+int(syscall.SIGHUP) {
+			t.Errorf("got exit code %d, want 129", code)
+		}
+	})
 	t.Run("nobody listens", func(t *testing.T) {
 		for _, args := range [][]string{{"run", "-t"}, {"run", "-d", "-t"}} {
 			out, errOut, code := try(t, append(args, "--console-socket", path+"-not", "--", "sleep", "60")...)

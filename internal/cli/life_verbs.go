@@ -193,7 +193,7 @@ func runCollect(c *call) int {
 }
 
 // stopping shows how long a stop will wait at most.
-func (c *call) stopping(ctx context.Context, b *store.Sandbox) (done func()) {
+func (c *call) stopping(ctx context.Context, b *store.Sandbox, line *statusLine) (done func()) {
 	if !onTerminal() {
 		return func() {}
 	}
@@ -205,5 +205,5 @@ func (c *call) stopping(ctx context.Context, b *store.Sandbox) (done func()) {
 	if patience == 0 {
 		patience = cmp.Or(i.Service.StopTimeout, spec.DefaultStopTimeout)
 	}
-	return showProgress("stopping "+i.Display(), patience)
+	return line.show("stopping "+i.Display(), patience)
 }

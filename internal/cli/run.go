@@ -92,7 +92,8 @@ func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd) (code int, err error
 	go caught.forward(cmd.Process, tty)
 	tty.resize(cmd.Process)
 	if path := c.opts.exec.console; path != "" {
-		if err := sendConsole(path, cmd.Process.Terminal()); err != nil {
+		console := cmd.Process.Terminal()
+		if err := errors.Join(sendConsole(path, console), console.Close()); err != nil {
 			_ = errors.Join(cmd.Process.Kill(), cmd.Wait()) // that it was killed is known
 			return 0, err
 		}
