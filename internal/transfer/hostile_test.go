@@ -324,6 +324,52 @@ func TestSeveralNames(t *testing.T) {
 	}
 }
 
+// TestSeveralNamesOfAnother: only a file that we made gets more names. Here
+// somebody puts another in its place meanwhile.
+func TestSeveralNamesOfAnother(t *testing.T) {
+	from, to := dir(t), dir(t)
+	files(t, from, "d/a0=data")
+	for i := range 20 {
+		files(t, from, fmt.Sprintf("d/r%d=x", i))
+		if err := os.Link(from+"/d/a0", fmt.Sprintf("%s/d/a%d", from, i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := own()
+	o.Progress = func(int64) {
+		for i := range 21 {
+			name := fmt.Sprintf("%s/d/a%d", to, i)
+			if _, err := os.Stat(name); err == nil {
+				files(t, to, "planted=planted") // first: it must not get the other's number
+				if err := os.Rename(to+"/planted", name); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	if _, err := transfer.Out(context.Background(), opened(t, from), "d", to, o); err != nil {
+		t.Fatal(err)
+	}
+	planted := 0
+	for i := range 21 {
+		name := fmt.Sprintf("%s/d/a%d", to, i)
+		var st unix.Stat_t
+		b, err := os.ReadFile(name)
+		if err := errors.Join(err, unix.Stat(name, &st)); err != nil {
+			t.Fatal(err)
+		}
+		if string(b) == "planted" {
+			planted++
+			if st.Nlink != 1 {
+				t.Errorf("a file that is not ours has %d names", st.Nlink)
+			}
+		}
+	}
+	if planted == 0 {
+		t.Error("nothing was exchanged in time")
+	}
+}
+
 // TestIntoItself: a copy of a directory into itself ends.
 func TestIntoItself(t *testing.T) {
 	top := dir(t)

@@ -95,6 +95,19 @@ func TestKernelsOwnFilesStay(t *testing.T) {
 			t.Errorf("%s: got %+v", dst, res)
 		}
 	}
+	for _, dst := range []string{"/proc", "/proc/1", "/tmp/p", "/dev", "/dev/pts"} {
+		if _, err := transfer.In(within(t, 20*time.Second), host+"/f", b.root, dst, b.o); err == nil || !strings.Contains(err.Error(), "no place for files") {
+			t.Errorf("%s: got %v", dst, err)
+		}
+	}
+	var said []string
+	o := b.o
+	o.Warn = func(s string) { said = append(said, s) }
+	files(t, host, "t/proc/self/f=1", "t/dev/f=1", "t/tmp/fine=1")
+	res, err := transfer.In(within(t, 20*time.Second), host+"/t/.", b.root, "/", o)
+	if err != nil || res.Failed != 2 || strings.Count(strings.Join(said, ""), "no place for files") != 2 {
+		t.Errorf("over all of it: got %+v, %v, %q", res, err, said)
+	}
 	holds(t, b.o, transfer.WeakFS, func(o transfer.Options) error {
 		if _, err := transfer.Out(within(t, 20*time.Second), b.root, "/proc/1/status", dir(t), o); err == nil {
 			return errors.New("a file of proc was copied")
@@ -103,12 +116,12 @@ func TestKernelsOwnFilesStay(t *testing.T) {
 	})
 	// all of it, but for those
 	to := dir(t)
-	res, err := transfer.Out(within(t, 60*time.Second), b.root, "/etc", to, b.o)
+	res, err = transfer.Out(within(t, 60*time.Second), b.root, "/etc", to, b.o)
 	if err != nil || res.Files < 3 {
 		t.Errorf("/etc: got %+v, %v", res, err)
 	}
 	var left []string
-	o := b.o
+	o = b.o
 	o.Skip, o.MaxFiles = func(s string) { left = append(left, s) }, 1000 // the host's programs take too long
 	_, _ = transfer.Out(within(t, 60*time.Second), b.root, "/", to, o)
 	for _, l := range left {
