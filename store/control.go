@@ -21,14 +21,10 @@ import (
 // Process opens the running sandbox, to execute programs in it, to signal it, to
 // measure it. The caller closes it. ErrNotRunning if it does not run.
 func (b *Sandbox) Process() (*nucleus.Process, error) {
-	r, err := b.entry.Record()
-	if err != nil {
-		return nil, err
-	}
-	if r.Pid == 0 || r.State == record.StateEnded {
+	id, err := b.identity() // of the last run: whether that goes on, the kernel says
+	if errors.Is(err, ErrNotRunning) {
 		return nil, b.notRunning()
 	}
-	id, err := b.identity()
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,10 @@ package plan
 
 import (
 	"cmp"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -25,11 +28,44 @@ type Policy struct {
 	LastCap    int               `json:"last_cap"`
 	Keyring    bool              `json:"keyring,omitempty"`
 	Landlock   *landlock.Ruleset `json:"landlock,omitempty"`
-	Filter     []seccomp.Insn    `json:"filter"`
+	Filter     Filter            `json:"filter"`
 	FilterName string            `json:"filter_name"`
 	Env        []string          `json:"env"`
 	Dir        string            `json:"dir"`
 	Weakened   []Weakening       `json:"weakened,omitempty"`
+}
+
+// Filter is a seccomp program. As JSON it is a string: eight bytes an
+// instruction, as the kernel has them, in base64.
+type Filter []seccomp.Insn
+
+const insnSize = 8
+
+// MarshalText writes what UnmarshalText reads.
+func (f Filter) MarshalText() ([]byte, error) {
+	b := make([]byte, 0, insnSize*len(f))
+	for _, i := range f {
+		b = binary.LittleEndian.AppendUint16(b, i.Code)
+		b = append(b, i.JT, i.JF)
+		b = binary.LittleEndian.AppendUint32(b, i.K)
+	}
+	return base64.StdEncoding.AppendEncode(nil, b), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (f *Filter) UnmarshalText(text []byte) error {
+	b, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return err
+	}
+	if len(b)%insnSize != 0 {
+		return fmt.Errorf("a filter of %d bytes is not one of whole instructions", len(b))
+	}
+	*f = make(Filter, 0, len(b)/insnSize)
+	for ; len(b) > 0; b = b[insnSize:] {
+		*f = append(*f, seccomp.Insn{Code: binary.LittleEndian.Uint16(b), JT: b[2], JF: b[3], K: binary.LittleEndian.Uint32(b[4:])})
+	}
+	return nil
 }
 
 // Policy returns the policy of the sandbox that p makes.

@@ -178,11 +178,26 @@ func (d *Dir) holder(name string) string {
 	if id == "" {
 		return ""
 	}
-	c, err := d.entry(id).Config()
-	if err == nil && c.Name != name || errors.Is(err, ErrNotFound) {
+	claimed, err := d.entry(id).name()
+	if err == nil && claimed != name || errors.Is(err, ErrNotFound) {
 		return ""
 	}
 	return id
+}
+
+// name is the name in a sandbox's configuration. Reading nothing else of that
+// saves a short-lived program a tenth of its time.
+func (e *Entry) name() (string, error) {
+	b, err := e.read(nil, configFile)
+	if err != nil {
+		return "", err
+	}
+	var c struct {
+		Version int    `json:"version"`
+		Name    string `json:"name"`
+	}
+	err = decode(e.Path(configFile), b, &c, &c.Version)
+	return c.Name, err
 }
 
 // takeName makes name point to id. Precondition: the lock of the names is held;
