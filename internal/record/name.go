@@ -194,9 +194,13 @@ func (e *Entry) name() (string, error) {
 	}
 	var c struct {
 		Version int    `json:"version"`
+		ID      string `json:"id"`
 		Name    string `json:"name"`
 	}
 	err = decode(e.Path(configFile), b, &c, &c.Version)
+	if err == nil && c.ID != e.id {
+		err = broken(e.Path(configFile), fmt.Errorf("it is about sandbox %q", c.ID))
+	}
 	return c.Name, err
 }
 
