@@ -42,9 +42,13 @@ func (r *Report) String() string {
 }
 
 // Report asks the kernel what is enforced on the program. It fails with
-// os.ErrProcessDone if the program has ended, and with an *Error if the kernel
+// os.ErrProcessDone if the program has ended, with ErrUnsupported for a sandbox
+// that was found by Open, and with an *Error if the kernel
 // says anything else than the plan.
 func (p *Process) Report() (*Report, error) {
+	if p.plan == nil {
+		return nil, fmt.Errorf("a sandbox that was found by Open has no plan to compare with: %w", ErrUnsupported)
+	}
 	var proc, self *host.Process
 	err := p.life.Alive(func(pid int) error {
 		child, err := host.Child(pid, p.workload)
