@@ -17,7 +17,7 @@ var (
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
 		"internal/plan", "internal/record", "internal/resolve", "internal/logger", "internal/logs",
-		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit")
+		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer")
 	upper = join(middle, "internal/enter", "internal/supervise") // and layer 3
 )
 
@@ -36,26 +36,30 @@ var may = map[string][]string{
 	"internal/facts":  values,
 	"internal/kernel": values,
 	// Layer 2: the plan, and the things it is made from.
-	"internal/plan":    facts,
-	"internal/host":    lower,
-	"internal/resolve": lower,
-	"internal/cgroup":  lower,
-	"internal/record":  lower,
-	"internal/pid1":    lower,
-	"internal/logger":  lower,
-	"internal/logs":    lower,
-	"internal/health":  {"spec"},
-	"internal/hook":    {"spec", "internal/kernel"},
-	"internal/notify":  {},
-	"internal/restart": {"spec"},
-	"internal/unit":    {"spec"},
+	"internal/plan":     facts,
+	"internal/host":     lower,
+	"internal/resolve":  lower,
+	"internal/cgroup":   lower,
+	"internal/record":   lower,
+	"internal/pid1":     lower,
+	"internal/logger":   lower,
+	"internal/logs":     lower,
+	"internal/health":   {"spec"},
+	"internal/hook":     {"spec", "internal/kernel"},
+	"internal/notify":   {},
+	"internal/restart":  {"spec"},
+	"internal/unit":     {"spec"},
+	"internal/transfer": lower,
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,
 	// Layer 4: the library.
 	".": upper,
-	// Layer 6: the program. (Layer 5, store and oci, is to come.)
-	"internal/cli": join(upper, "."),
+	// Layer 5: sandboxes that are kept by name, and who stays with them. (oci is to come.)
+	"store":           join(upper, "."),
+	"internal/keeper": join(upper, ".", "store"),
+	// Layer 6: the program.
+	"internal/cli": join(upper, ".", "store", "internal/keeper"),
 	"cmd/nucleus":  {"internal/cli"},
 	// Beside the layers: nothing that is installed imports these.
 	"internal/sandboxtest": {},
@@ -78,8 +82,8 @@ var thirdParty = map[string][]string{
 // must not ask the one that they run on.
 var pure = join(facts, "internal/plan", "internal/health", "internal/restart", "internal/unit")
 
-// library is layers 0 to 4: code that runs inside other people's programs.
-var library = join(upper, "internal/child", ".")
+// library is layers 0 to 5: code that runs inside other people's programs.
+var library = join(upper, "internal/child", ".", "store")
 
 func join(set []string, more ...string) []string { return slices.Concat(set, more) }
 
