@@ -38,6 +38,22 @@ func (s *screen) view(t *testing.T, env []string, args ...string) {
 	})
 }
 
+// peek waits until a text is on the screen, and returns everything that is.
+func (s *screen) peek(t *testing.T, text string) string {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second * sandboxtest.Slow()); ; time.Sleep(5 * time.Millisecond) {
+		s.mu.Lock()
+		shown := s.text.String()
+		s.mu.Unlock()
+		if strings.Contains(shown, text) {
+			return shown
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the screen shows %q, want %q", shown, text)
+		}
+	}
+}
+
 // stopped waits until the process is stopped, or is not.
 func (s *screen) stopped(t *testing.T, want bool) {
 	t.Helper()
@@ -169,10 +185,7 @@ func TestStatsScreenFits(t *testing.T) {
 	s.view(t, nil, "stats")
 	s.wait(t, "\x1b[K\x1b[J")
 	s.wait(t, "\x1b[H") // a frame begins
-	time.Sleep(50 * time.Millisecond)
-	s.mu.Lock()
-	frame, _, whole := strings.Cut(s.text.String(), "\x1b[K\x1b[J")
-	s.mu.Unlock()
+	frame, _, whole := strings.Cut(s.peek(t, "\x1b[K\x1b[J"), "\x1b[K\x1b[J")
 	lines := strings.Split(regexp.MustCompile(`\x1b\[[0-9]*[a-zA-Z]`).ReplaceAllString(frame, ""), "\r\n")
 	if !whole || len(lines) != 3 {
 		t.Errorf("got %d lines: %q", len(lines), frame)
@@ -259,7 +272,10 @@ func TestStatsPlainTerminal(t *testing.T) {
 	busy(t)
 	s := openScreen(t)
 	s.view(t, []string{"NO_COLOR=1"}, "stats")
-	s.wait(t, "worker")
+	s.wait(t, enterScreen)
+	if frame := s.peek(t, "\x1b[J"); strings.Contains(frame, "\x1b[1m") {
+		t.Errorf("got %q", frame)
+	}
 	s.wait(t, "worker")
 	s.write(t, "q")
 	s.wait(t, leaveScreen)

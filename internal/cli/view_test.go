@@ -345,10 +345,10 @@ func TestInspect(t *testing.T) {
 	if ns := live.Namespaces["pid"]; !strings.HasPrefix(ns, "pid:[") || ns == mine {
 		t.Errorf("got namespaces %v, ours is %s", live.Namespaces, mine)
 	}
-	for _, g := range live.Cgroups {
-		if !strings.Contains(g, "nucleus-") {
-			t.Errorf("got %q", g)
-		}
+	groups, err := b.Groups()
+	check(t, err)
+	if !slices.Equal(live.Cgroups, groups) {
+		t.Errorf("got groups %q, want %q", live.Cgroups, groups)
 	}
 	out, _ = nucleusRun(t, 0, "inspect", "--format", `{{.Name}} {{.State}} {{.Live.Processes}} {{index .Labels "team" | json}}`, "web", "ended")
 	if want := "web running 4 \"in\\u001bfra\"\nended exited 0 \"in\\u001bfra\"\n"; out != want {
@@ -378,7 +378,7 @@ func TestTop(t *testing.T) {
 	i, err := b.Info(context.Background())
 	check(t, err)
 	wantMatch(t, out, `PID +INSIDE +USER +STATE +THREADS +RSS +TIME +COMMAND`,
-		fmt.Sprintf(`%d +1 +root +S +1 +\S+ +00:00:00 +nucleus-init`, i.Pid), `\d+ +2 +root +S +1 +\S+iB +00:00:00 +sleep 62`, `\d+ +\d+ +root +S +1 +\S+iB +00:00:00 +sleep 61`)
+		fmt.Sprintf(`%d +1 +root +S +1 +\S+ +00:00:00 +nucleus-init`, i.Pid), `\d+ +2 +root +[RSD] +1 +\S+iB +00:00:00 +sleep 62`, `\d+ +\d+ +root +[RSD] +1 +\S+iB +00:00:00 +sleep 61`)
 	out, _ = nucleusRun(t, 0, "top", "--format", "{{.Inside}} {{.Command}}", "web")
 	wantMatch(t, out, "1 nucleus-init", "2 sleep 62")
 	out, _ = nucleusRun(t, 0, "top", "web", "--json")
@@ -495,6 +495,45 @@ func TestEvents(t *testing.T) {
 	nucleusRun(t, 2, "events", "--filter", "name=web")
 	nucleusRun(t, 2, "events", "--until", "tomorrow")
 	nucleusRun(t, 2, "events", "web")
+}
+
+// TestEventsUntil: what is noticed after the end, but happened before, is told;
+// what happened after is not.
+func TestEventsUntil(t *testing.T) {
+	s := viewState(t)
+	b, err := s.Create(store.Config{Name: "old", Command: []string{"true"}})
+	check(t, err)
+	quit, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case <-quit:
+				return
+			case <-time.After(5 * time.Millisecond):
+				if err := b.Log("exec", nil); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	nucleus(t) // is built by now
+	until := time.Now().Add(time.Second)
+	out, _ := nucleusRun(t, 0, "events", "--until", until.Format(time.RFC3339Nano), "--format", "{{.Time}}")
+	close(quit)
+	<-told
+	last := time.Time{}
+	for line := range strings.Lines(out) {
+		at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(line))
+		check(t, err)
+		if at.After(until) {
+			t.Errorf("got an event of %v, after %v", at, until)
+		}
+		last = at
+	}
+	if early := until.Sub(last); early > time.Second/2*sandboxtest.Slow() {
+		t.Errorf("the last event is %v before the end", early)
+	}
 }
 
 // TestEventsFromNow: without --since, the past is past; and an interrupt ends it.

@@ -289,12 +289,16 @@ func (l *life) do2(code int, args ...string) result {
 
 // meanwhile is what may be said of a sandbox that others stop, remove, rename,
 // kill or start at the same time.
-var meanwhile = regexp.MustCompile(`no sandbox|no such sandbox|already finished|is taken|is still running|is running|is not running|is paused|paused already|was removed|has ended`)
+var meanwhile = regexp.MustCompile(`no sandbox|no such sandbox|is taken|is still running|is running|is not running|is paused|paused already|was removed|has ended|` +
+	unclear)
+
+// unclear is what is said, less clearly, of a sandbox that ends in the very
+// moment in which it is joined or its logs are opened.
+const unclear = `already finished|killed before the workload ran|enter: (process 1|setns|cgroup).*(cannot allocate memory|operation not permitted)|` +
+	`wait for .*memory.* no such file|open log: .* no such file`
 
 // killed is what may be said when a process that is needed was killed.
-var killed = regexp.MustCompile(`first process was killed before the workload ran|open the gate: broken pipe|keeper ended without a word: signal: killed|` +
-	// What exec says of a sandbox that dies, or was never completely there.
-	`enter: (process 1|setns|cgroup).*(cannot allocate memory|operation not permitted)`)
+var killed = regexp.MustCompile(`open the gate: broken pipe|keeper ended without a word: signal: killed|` + unclear)
 
 func (l *life) wrong(r result, what string) {
 	l.fail("%s: %v\n    its life:\n      %s", what, r, strings.Join(l.said, "\n      "))

@@ -113,7 +113,8 @@ func (s *soak) leaks(before map[string]bool) {
 	began := time.Now()
 	r := s.run("gc")
 	s.must(0, r)
-	s.say("nucleus gc removed %d things in %v", strings.Count(r.out, "\n"), time.Since(began).Round(time.Millisecond))
+	first, _, _ := strings.Cut(r.out, "\n")
+	s.say("nucleus gc removed %d things in %v; the first: %s", strings.Count(r.out, "\n"), time.Since(began).Round(time.Millisecond), first)
 	const settle = 3 * time.Second
 	left := s.since(before)
 	for deadline := time.Now().Add(settle); len(left) > 0 && time.Now().Before(deadline); left = s.since(before) {
