@@ -70,6 +70,7 @@ type life struct {
 	rm    bool     // it is removed at its end
 	kept  bool     // it is started again when it ends
 	group bool
+	early bool // somebody tries to join it while it is being made
 	prog  workload
 	said  []string
 	later sync.WaitGroup
@@ -109,6 +110,7 @@ func newLife(s *soak, t *tally, n int) *life {
 	l.prog = programs[l.rng.IntN(len(programs))]
 	l.rm = l.rng.IntN(5) == 0
 	l.free = l.free || l.rm && l.prog.ends // it may be gone at any time
+	l.early = s.early && l.rng.IntN(6) == 0
 	l.group = s.groups && l.rng.IntN(4) == 0
 	l.kept = !l.rm && !l.prog.ends && l.rng.IntN(12) == 0
 	return l
@@ -128,6 +130,10 @@ func (l *life) live() {
 		args = append(args, "--restart", "on-failure:3")
 	}
 	l.tally.add("run")
+	if l.early {
+		l.tally.add("exec, while it starts")
+		l.execEarly()
+	}
 	if r := l.do(append(append(args, "--"), l.prog.argv...)...); r.code != 0 || l.prog.ends {
 		if r.code == 0 {
 			l.ending()
@@ -207,13 +213,34 @@ var actions = []struct {
 	}},
 }
 
-// exec joins the sandbox.
+// exec joins the sandbox, and looks whether it is there and not on the host.
 func (l *life) exec() {
-	word := fmt.Sprintf("%x", l.rng.Uint64())
-	r := l.do("exec", l.name, "--", "echo", word)
-	if r.code == 0 && r.out != word+"\n" {
-		l.wrong(r, fmt.Sprintf("got %q, want %q", r.out, word))
+	args, want := l.probe(l.rng.Uint64())
+	if r := l.do(args...); r.code == 0 && r.out != want {
+		l.wrong(r, fmt.Sprintf("got %q, want %q", r.out, want))
 	}
+}
+
+func (l *life) probe(n uint64) (args []string, want string) {
+	word := fmt.Sprintf("%x", n)
+	return []string{"exec", l.name, "--", "sh", "-c", `test -e "$1" && echo this is the host; echo "$2"`, "sh", l.dir, word}, word + "\n"
+}
+
+// execEarly tries to join the sandbox from before it exists until a try has
+// worked: the first one that can must find what all others find.
+func (l *life) execEarly() {
+	args, want := l.probe(l.rng.Uint64())
+	l.later.Go(func() {
+		for until := time.Now().Add(l.patience / 60); time.Now().Before(until); {
+			r := l.run(args...)
+			if what := r.broken(); what != "" || strings.Contains(r.out, "host") || r.code == 0 && r.out != want {
+				l.fail("%s, joined early: %v: got %q, want %q", what, r, r.out, want)
+			}
+			if r.code == 0 {
+				return
+			}
+		}
+	})
 }
 
 // ending ends the sandbox in one way or another.
@@ -294,7 +321,7 @@ var meanwhile = regexp.MustCompile(`no sandbox|no such sandbox|is taken|is still
 
 // unclear is what is said, less clearly, of a sandbox that ends in the very
 // moment in which it is joined or its logs are opened.
-const unclear = `already finished|killed before the workload ran|enter: (process 1|setns|cgroup).*(cannot allocate memory|operation not permitted)|` +
+const unclear = `already finished|killed before the workload ran|enter: (process 1|setns|clone3|cgroup).*(cannot allocate memory|operation not permitted|no such file)|` +
 	`wait for .*memory.* no such file|open log: .* no such file`
 
 // killed is what may be said when a process that is needed was killed.

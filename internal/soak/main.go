@@ -38,7 +38,7 @@ func main() { os.Exit(program(os.Args)) }
 // options are the flags.
 type options struct {
 	cycles, atOnce, many int
-	kill, hurry          bool
+	kill, hurry, early   bool
 	nucleus              string
 	seed                 uint64
 }
@@ -49,6 +49,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.cycles, "cycles", 10000, "lives of a sandbox; 0: leave that phase out")
 	f.IntVar(&o.atOnce, "at-once", 8, "lives at the same time")
 	f.BoolVar(&o.kill, "kill", false, "kill programs of nucleus and sandboxes at random moments")
+	f.BoolVar(&o.early, "early", true, "try to join sandboxes while they are being made")
 	f.BoolVar(&o.hurry, "hurry", false, "make leftovers look old instead of waiting a minute for nucleus gc to take them for such")
 	f.StringVar(&o.nucleus, "nucleus", os.Getenv("NUCLEUS_BIN"), "the program to use; empty: build it")
 	f.Uint64Var(&o.seed, "seed", rand.Uint64(), "what the random choices come from")
