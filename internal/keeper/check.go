@@ -177,7 +177,7 @@ func (r *run) progress() {
 	now := time.Now()
 	r.ready = true
 	r.live = health.New(r.about.Service.Health, health.Liveness, now)
-	if r.about.Service.Notify {
+	if s := r.about.Service; s.Notify || s.Systemd || s.Log.Inherit { // a manager waits for us, perhaps
 		r.relay.ready()
 	}
 	if asked != health.None || r.about.Service.Notify {

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// allowedState is the one file that nucleus leaves on purpose: the lock that
-// hands out ranges of ids. Removing it would let two sandboxes hold different
-// locks of the same name.
+// allowedState is what nucleus leaves on purpose: the lock that hands out ranges
+// of ids (removing it would let two sandboxes hold different locks of the same
+// name) and, with ".d", the directory of those that last.
 const allowedState = "/run/nucleus/ids"
 
 // runEnv marks the processes that come from this run. A program started without
@@ -280,7 +280,7 @@ func addState(s Snapshot) error {
 			if err != nil {
 				return skipGone(err)
 			}
-			if path != top && path != allowedState {
+			if path != top && path != allowedState && path != allowedState+".d" {
 				s["state "+path] = "state file " + path
 			}
 			return nil

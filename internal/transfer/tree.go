@@ -1,10 +1,11 @@
 package transfer
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/kernel"
@@ -199,7 +200,7 @@ func (t *tree) drop(dir kernel.FD, tmp string) error {
 }
 
 // temporary is a name that nobody has.
-func temporary() string { return ".nucleus-cp-" + rand.Text() }
+func temporary() string { return ".nucleus-cp-" + strconv.FormatUint(rand.Uint64(), 36) }
 
 // again gives a file that was copied one more name. It reports whether it could:
 // not every file system can, and the file may have been moved away meanwhile.
