@@ -87,7 +87,7 @@ func TestUnhealthy(t *testing.T) {
 				if i.State != "running" {
 					t.Errorf("got %+v", i)
 				}
-				b.wantEvents("start", "health", "end", "restart after=100ms", "start", "health")
+				b.wantEvents("start", "health", "restart after=100ms", "start", "health")
 			} else if i := b.ended(); i.ExitCode != 137 {
 				t.Errorf("got %+v, want killed", i)
 			}

@@ -114,9 +114,9 @@ func TestNotReadyAgain(t *testing.T) {
 	if n := len(b.lines("runs")); n != 3 {
 		t.Errorf("got %d runs, want 3", n)
 	}
-	// (The end of a program that ends at once can be some milliseconds before the
-	// stop: files have coarser times.)
-	b.wantEvents("ready", "end exit_code=1", "restart", "start", "stop reason=failed start", "restart", "start", "stop reason=failed start")
+	// (The end of a program that ends at once can be some milliseconds before what
+	// led to it: files have coarser times.)
+	b.wantEvents("end exit_code=1", "restart", "start", "stop reason=failed start", "restart", "start", "stop reason=failed start")
 	if n := b.count("ready"); n != 1 {
 		t.Errorf("it was ready %d times", n)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nucleus-container/nucleus"
@@ -134,10 +135,7 @@ func (r *run) begin(ctx context.Context) error {
 	if service.IdleTimeout > 0 {
 		r.idleAt = now
 	}
-	r.work.Go(func() {
-		defer close(r.ended)
-		_ = r.p.Wait(context.Background()) // fails only when there is nothing to wait for
-	})
+	r.work.Go(r.await)
 	if r.socket != nil {
 		r.work.Go(r.hear)
 	}
@@ -147,6 +145,15 @@ func (r *run) begin(ctx context.Context) error {
 		}
 	}
 	return r.hooks(ctx, poststart, "running", service.Hooks.Poststart, r.p.Pid())
+}
+
+// await waits for the end. If that cannot be waited for now, for want of a
+// descriptor, it is tried again: nobody else would notice.
+func (r *run) await() {
+	defer close(r.ended)
+	for r.p.Wait(context.Background()) != nil && !errors.Is(r.p.Signal(syscall.Signal(0)), os.ErrProcessDone) {
+		time.Sleep(time.Second)
+	}
 }
 
 // attach gives the terminal to those who attach, and to the log.

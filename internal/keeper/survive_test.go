@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 	"github.com/nucleus-container/nucleus/spec"
 	"github.com/nucleus-container/nucleus/store"
 )
@@ -117,6 +118,22 @@ func TestKeeperStopped(t *testing.T) {
 			}
 			b.wantEvents("stop reason=signal")
 		})
+	}
+}
+
+// TestPausedIsStopped: it is asked to end, and must be able to hear it.
+func TestPausedIsStopped(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Cgroup)
+	b := start(t, open(t), spec.Service{Restart: spec.Restart{Policy: spec.RestartAlways}}, "trap 'exit 8' TERM; touch up; while :; do sleep 0.01; done")
+	b.until("up", func(store.Info) bool { _, err := os.Stat(b.dir + "/up"); return err == nil })
+	if err := b.Pause(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(b.keeperPid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if i := b.ended(); i.ExitCode != 8 {
+		t.Errorf("got %+v", i)
 	}
 }
 
