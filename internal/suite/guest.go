@@ -17,7 +17,7 @@ const (
 	// of tests.
 	guestSlow = 20
 	// guestLimit ends a machine that does not end itself.
-	guestLimit = 25 * time.Minute
+	guestLimit = 60 * time.Minute
 	// bootLimit ends one that does not come so far as to run a test.
 	bootLimit = 5 * time.Minute
 	// acceleration is the variable that permits qemu to use /dev/kvm. It is not
