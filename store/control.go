@@ -108,8 +108,9 @@ func (b *Sandbox) Stop(ctx context.Context, patience time.Duration) error {
 			return s.save()
 		}
 		if p, err = s.Process(); err != nil {
-			if errors.Is(err, ErrNotRunning) {
-				return nil
+			if errors.Is(err, ErrNotRunning) { // it has just ended: a keeper may be about to start it again
+				s.rec.Stopped = true
+				return s.save()
 			}
 			return err
 		}

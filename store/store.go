@@ -250,7 +250,7 @@ func (s *Store) watch(ctx context.Context) {
 }
 
 // Event is something that happened to a sandbox: create, start, ready, health,
-// exec, pause, unpause, update, rename, stop, kill, oom, end, restart, remove.
+// hook, exec, pause, unpause, update, rename, stop, kill, oom, end, restart, remove.
 // What is noticed late is told late, with the time at which it happened.
 type Event struct {
 	Time  time.Time         `json:"time"`

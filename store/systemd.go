@@ -151,7 +151,10 @@ func (b *Sandbox) journal(ctx context.Context, c *record.Config, out io.Writer, 
 	if o.Follow {
 		go b.endOfJournal(ctx, cancel)
 	}
-	err = printJournal(lines, out, o)
+	n, err := printJournal(lines, out, o)
+	if n == 0 && err == nil && strings.Contains(said.String(), "permission") {
+		err = fmt.Errorf("you may not read the journal: %s", firstLine(said.String()))
+	}
 	if werr := run.Wait(); werr != nil && ctx.Err() == nil {
 		err = errors.Join(err, fmt.Errorf("%s: %w: %s", tool, werr, strings.TrimSpace(said.String())))
 	}
@@ -161,7 +164,7 @@ func (b *Sandbox) journal(ctx context.Context, c *record.Config, out io.Writer, 
 // journalArgs are the arguments of journalctl: only what came through the
 // unit's streams, not what the manager says about the unit.
 func journalArgs(id string, o LogOptions) []string {
-	args := []string{"--output=json", "--no-pager", "--quiet", "_TRANSPORT=stdout"}
+	args := []string{"--output=json", "--no-pager", "_TRANSPORT=stdout"}
 	if os.Geteuid() == 0 {
 		args = append(args, "_SYSTEMD_UNIT="+unitName(id))
 	} else {
@@ -194,8 +197,9 @@ func (b *Sandbox) endOfJournal(ctx context.Context, cancel func()) {
 	cancel()
 }
 
-// printJournal prints the entries that journalctl writes as JSON, a line each.
-func printJournal(in io.Reader, out io.Writer, o LogOptions) error {
+// printJournal prints the entries that journalctl writes as JSON, a line each, and
+// counts them.
+func printJournal(in io.Reader, out io.Writer, o LogOptions) (n int, err error) {
 	const longest = 8 << 20
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, longest)
@@ -205,11 +209,11 @@ func printJournal(in io.Reader, out io.Writer, o LogOptions) error {
 			Time    string          `json:"__REALTIME_TIMESTAMP"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("journalctl wrote what is not JSON: %w", err)
+			return n, fmt.Errorf("journalctl wrote what is not JSON: %w", err)
 		}
 		us, err := strconv.ParseInt(e.Time, 10, 64)
 		if err != nil {
-			return fmt.Errorf("journalctl wrote the time %q", e.Time)
+			return n, fmt.Errorf("journalctl wrote the time %q", e.Time)
 		}
 		at := time.UnixMicro(us)
 		if !o.Since.IsZero() && at.Before(o.Since) || !o.Until.IsZero() && at.After(o.Until) {
@@ -220,10 +224,16 @@ func printJournal(in io.Reader, out io.Writer, o LogOptions) error {
 			line = append([]byte(at.UTC().Format(time.RFC3339Nano)+" "), line...)
 		}
 		if _, err := out.Write(append(line, '\n')); err != nil {
-			return err
+			return n, err
 		}
+		n++
 	}
-	return lines.Err()
+	return n, lines.Err()
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
 }
 
 // message is an entry's text: a string, or an array of numbers if it is not

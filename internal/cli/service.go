@@ -101,7 +101,7 @@ var serviceFlags = []flag{
 		set:  func(o *options, _ string) error { o.service("sd-notify").Notify = true; return nil }},
 
 	{group: "Logs (with --detach)", name: "log-driver", arg: "file|none|journald", choice: "file none journald",
-		help: "Keep the program's output in files (file; without --systemd), in the journal (journald; only with --systemd), or nowhere.",
+		help: "Keep the program's output in files (file), in the journal (journald, only with --systemd: what root gets then unless it asks for something else), or nowhere.",
 		set: func(o *options, v string) error {
 			_, err := oneOf(v, "file", "none", "journald")
 			o.service("log-driver").Log.Off = v == "none"
@@ -233,8 +233,8 @@ func (c *call) describeService() (spec.Service, error) {
 	switch {
 	case l.driver == "journald" && !s.Systemd:
 		return s, usageError("--log-driver journald needs --systemd")
-	case s.Systemd && (l.driver == "journald" || l.driver == "") && s.Log == (spec.Log{}):
-		s.Log.Inherit = true
+	case s.Systemd && s.Log == (spec.Log{}) && (l.driver == "journald" || l.driver == "" && os.Geteuid() == 0):
+		s.Log.Inherit = true // an ordinary user may not even read it: the journal is only split where it is kept on disk
 	}
 	if l.service.Log.Off && (s.Log.Size != 0 || s.Log.Files != 0) {
 		return s, usageError("--log-driver none keeps nothing: --log-size and --log-files make no sense with it")
