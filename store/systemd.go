@@ -152,10 +152,11 @@ func (b *Sandbox) journal(ctx context.Context, c *record.Config, out io.Writer, 
 		go b.endOfJournal(ctx, cancel)
 	}
 	n, err := printJournal(lines, out, o)
+	werr := run.Wait()
 	if n == 0 && err == nil && strings.Contains(said.String(), "permission") {
 		err = fmt.Errorf("you may not read the journal: %s", firstLine(said.String()))
 	}
-	if werr := run.Wait(); werr != nil && ctx.Err() == nil {
+	if werr != nil && ctx.Err() == nil {
 		err = errors.Join(err, fmt.Errorf("%s: %w: %s", tool, werr, strings.TrimSpace(said.String())))
 	}
 	return err
