@@ -142,6 +142,9 @@ type ProcessInfo struct {
 // process cannot hide: the kernel is asked who is in the sandbox's process
 // namespace.
 func (p *Process) Processes() (all []ProcessInfo, err error) {
+	if err := p.made(); err != nil {
+		return nil, err
+	}
 	err = p.life.Alive(func(pid int) error {
 		list, err := host.Namespace(pid)
 		for _, x := range list {
@@ -220,6 +223,9 @@ func (p *Process) Update(l spec.Limits) error {
 // Root opens the sandbox's root directory. Paths below it are the sandbox's: who
 // follows them must not follow what leads out of it (openat2, RESOLVE_IN_ROOT).
 func (p *Process) Root() (dir *os.File, err error) {
+	if err := p.made(); err != nil {
+		return nil, err
+	}
 	err = p.life.Alive(func(pid int) error {
 		var e error
 		dir, e = os.Open(filepath.Join("/proc", strconv.Itoa(pid), "root"))

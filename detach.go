@@ -116,16 +116,16 @@ func (c *Cmd) detached(box *enter.Sandbox) error {
 			return err
 		}
 	}
+	if c.into != nil { // a program that joined: nobody follows it
+		c.Process = &Process{pid: box.Pid, life: gone{}}
+		return errors.Join(reapLater(box), box.Release(), console.Close())
+	}
 	if err := box.Release(); err != nil {
 		return err
 	}
-	if c.into != nil { // a program that joined: nobody follows it
-		c.Process = &Process{pid: box.Pid, life: gone{}}
-		return console.Close()
-	}
 	p, err := Open(c.identity)
 	if errors.Is(err, os.ErrProcessDone) { // so short a life is one too
-		p, err = &Process{pid: box.Pid, life: gone{}}, nil
+		p, err = &Process{pid: box.Pid, life: gone{}}, reap(box.Pid)
 	}
 	if err != nil {
 		return errors.Join(err, console.Close())
@@ -135,6 +135,31 @@ func (c *Cmd) detached(box *enter.Sandbox) error {
 		p.console = console.File("console")
 	}
 	c.Process = p
+	return nil
+}
+
+// reap takes away the corpse of a child of ours, unless somebody has.
+func reap(pid int) error {
+	_, _, err := kernel.Reap(pid)
+	if kernel.IsErrno(err, syscall.ECHILD) {
+		return nil
+	}
+	return err
+}
+
+// reapLater does it when the child has ended, for as long as we live.
+func reapLater(box *enter.Sandbox) error {
+	w, err := kernel.NewProcessWait(box.PidFD)
+	if err != nil {
+		return err
+	}
+	pid := box.Pid
+	go func() {
+		if err := w.Ended(); err == nil {
+			_ = reap(pid) // nobody waits for it
+		}
+		_ = w.Close() // as above
+	}()
 	return nil
 }
 
@@ -164,8 +189,37 @@ func (o *other) Alive(f func(pid int) error) error {
 	return err
 }
 
+// ErrStarting: the sandbox is still being made.
+var ErrStarting = errors.New("the sandbox is being started")
+
+// initName is the name of process 1's memfd, which enter gives it.
+const initName = "nucleus-init"
+
+// made checks that a sandbox found by Open is one by now.
+//
+// An attacker, or an unlucky user, would join it while its first process is known
+// and still has the host's mounts and root: who joins that is on the host. That
+// process executes its own page only after the last step that makes the sandbox,
+// and the kernel says what it executes.
+func (p *Process) made() error {
+	o, ok := p.life.(*other)
+	if !ok {
+		return nil // started by us: Start returned when the program ran
+	}
+	done, err := kernel.Executes(o.pid, initName)
+	if err == nil {
+		err = o.Signal(0) // what was asked may have been another's number
+	}
+	if err == nil && !done {
+		err = ErrStarting
+	}
+	return err
+}
+
 // Open finds a detached sandbox that runs. The error is os.ErrProcessDone if it
-// has ended; see [Identity.Collect]. Close the Process when it is not needed any
+// has ended; see [Identity.Collect]. One that is still being made can be
+// signalled and waited for; whatever looks inside it or joins it says
+// ErrStarting. Close the Process when it is not needed any
 // more; that does nothing to the sandbox.
 func Open(id Identity) (*Process, error) {
 	boot, err := kernel.BootID()
@@ -229,10 +283,7 @@ func (p *Process) Wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if p.child && err == nil {
-		_, _, err = kernel.Reap(p.pid)
-		if kernel.IsErrno(err, syscall.ECHILD) {
-			err = nil
-		}
+		err = reap(p.pid)
 	}
 	return err
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -255,5 +257,77 @@ func TestJoinedEnds(t *testing.T) {
 	}
 	if n := strings.Count("\n"+string(got), "\nsleep\n"); n != 1 {
 		t.Errorf("%d sleeping processes are in the sandbox, want its own: %q", n, got)
+	}
+}
+
+// TestHalfMadeIsNotJoined: until its first process executes its own page, that
+// process has the host's root. Nothing may be led there.
+func TestHalfMadeIsNotJoined(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Userns)
+	exit, err := os.OpenFile(filepath.Join(t.TempDir(), "exit"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exit.Close()
+	c := nucleus.Command(&spec.Sandbox{Toolchain: true}, "sleep", "60")
+	c.Detach = &nucleus.Detach{Exit: exit}
+	asked := 0
+	var known nucleus.Identity
+	c.Born = func(id nucleus.Identity) error {
+		known = id
+		// What is tested here is a danger: the host's files are there.
+		ours, err1 := os.Stat("/etc")
+		its, err2 := os.Stat(fmt.Sprintf("/proc/%d/root/etc", id.Pid()))
+		if err1 != nil || err2 != nil || !os.SameFile(ours, its) {
+			t.Errorf("the first process does not have the host's root (%v, %v): this test tests nothing", err1, err2)
+		}
+		p, err := nucleus.Open(id)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		want := func(what string, err error) {
+			asked++
+			if !errors.Is(err, nucleus.ErrStarting) {
+				t.Errorf("%s: got %v, want %v", what, err, nucleus.ErrStarting)
+			}
+		}
+		want("join", p.Command("cat", "/etc/hostname").Run())
+		detached := p.Command("touch", "/tmp/escaped")
+		detached.Detach = &nucleus.Detach{}
+		want("join, detached", detached.Start())
+		dir, err := p.Root()
+		if err == nil {
+			dir.Close()
+		}
+		want("root", err)
+		_, err = p.Processes()
+		want("processes", err)
+		conn, err := p.DialTCP(t.Context(), netip.MustParseAddrPort("127.0.0.1:1"))
+		if err == nil {
+			conn.Close()
+		}
+		want("dial", err)
+		if err := p.Signal(syscall.Signal(0)); err != nil {
+			t.Errorf("it cannot be signalled: %v", err)
+		}
+		return nil
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		c.Process.Kill()
+		c.Process.Wait(context.Background())
+		c.Process.Close()
+		if _, err := known.Collect(nil); err != nil {
+			t.Error(err)
+		}
+	}()
+	if asked != 5 {
+		t.Errorf("%d questions were asked, want 5", asked)
+	}
+	if _, err := c.Process.Processes(); err != nil {
+		t.Errorf("once it is made: %v", err)
 	}
 }

@@ -33,6 +33,9 @@ func (p *Process) dialTCP(ctx context.Context, to netip.AddrPort) (*os.File, err
 	if !ok {
 		return nil, os.ErrProcessDone
 	}
+	if err := p.made(); err != nil {
+		return nil, err
+	}
 	ip := to.Addr().Unmap()
 	if !ip.IsValid() || ip.Zone() != "" {
 		return nil, fmt.Errorf("not an address without a zone: %w", ErrInvalid)

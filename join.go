@@ -76,6 +76,9 @@ func (p *Process) intoRequest() (*enter.Into, error) {
 	if !ok {
 		return nil, os.ErrProcessDone
 	}
+	if err := p.made(); err != nil {
+		return nil, &Error{Stage: StageEnter, Step: -1, Op: "join", Object: "sandbox", Err: err}
+	}
 	into := &enter.Into{PidFD: o.pidfd, IDBase: p.idBase}
 	if len(p.id.Groups) == 0 {
 		return into, nil

@@ -247,15 +247,21 @@ func (c *Cmd) enter(p *Plan, fds []int) (*enter.Sandbox, error) {
 	}
 	req.Into = into
 	if into.Group != nil {
-		if c.kills, err = into.Group.OOMKills(); err != nil {
+		if c.kills, err = into.Group.OOMKills(); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, errors.Join(err, into.Group.Close())
 		}
 	}
 	box, err := enter.Start(req)
-	if err != nil && into.Group != nil {
+	if err == nil {
+		return box, nil
+	}
+	if into.Group != nil {
 		err = errors.Join(err, into.Group.Close())
 	}
-	return box, err
+	if gone := c.into.life.Signal(0); gone != nil { // whatever step noticed it
+		err = gone
+	}
+	return nil, err
 }
 
 // supervise takes over a sandbox that runs.

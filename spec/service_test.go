@@ -120,9 +120,11 @@ func TestNeedsKeeper(t *testing.T) {
 		{"idle timeout", Service{IdleTimeout: 1}, true},
 		{"health", Service{Health: &Check{}}, true},
 		{"notify", Service{Notify: true}, true},
+		{"systemd", Service{Systemd: true}, true},
+		{"inherited output", Service{Log: Log{Inherit: true}}, true},
 		{"a hook at the end", Service{Hooks: Hooks{Poststop: hooks}}, true},
 		{"what the starter or the stopper does", Service{
-			StopSignal: "INT", StopTimeout: 1, Remove: true, Ready: &Check{}, Log: Log{Off: true}, Systemd: true,
+			StopSignal: "INT", StopTimeout: 1, Remove: true, Ready: &Check{}, Log: Log{Off: true},
 			Hooks: Hooks{CreateRuntime: hooks, Poststart: hooks},
 		}, false},
 	} {

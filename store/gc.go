@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/cgroup"
@@ -28,7 +29,7 @@ func (s *Store) Collect(ctx context.Context, keep time.Duration) (removed []stri
 	var errs []error
 	for _, i := range all {
 		old := i.State == "exited" && keep >= 0 && time.Since(i.Ended) >= keep
-		never := i.State == "created" && time.Since(i.Created) >= unborn && keep >= 0
+		never := i.State == "created" && time.Since(i.Created) >= unborn // a start that never happened
 		if !old && !never {
 			continue
 		}
@@ -46,7 +47,7 @@ func (s *Store) Collect(ctx context.Context, keep time.Duration) (removed []stri
 	swept, err := s.dir.Sweep(ctx)
 	removed = append(removed, swept...)
 	errs = append(errs, err)
-	for _, dir := range s.dir.LogOrphans() {
+	for _, dir := range s.orphans() {
 		err := os.RemoveAll(dir)
 		if err == nil {
 			removed = append(removed, dir)
@@ -64,6 +65,15 @@ func (s *Store) Collect(ctx context.Context, keep time.Duration) (removed []stri
 		errs = append(errs, err)
 	}
 	return removed, errors.Join(errs...)
+}
+
+// orphans are the logs that no sandbox has. In a directory that somebody chose
+// there may be those of another state directory.
+func (s *Store) orphans() []string {
+	if os.Getenv("NUCLEUS_LOG_DIR") != "" {
+		return nil
+	}
+	return s.dir.LogOrphans()
 }
 
 // collectGroups removes control groups of ours that nobody is in and that no
@@ -97,7 +107,9 @@ func (s *Store) collectGroups() (removed []string, err error) {
 			errs = append(errs, err, g.Close())
 			continue
 		}
-		if err := g.Remove(); err != nil {
+		if err := g.Remove(); errors.Is(err, syscall.EBUSY) { // by processes that we cannot see
+			continue
+		} else if err != nil {
 			errs = append(errs, err)
 			continue
 		}

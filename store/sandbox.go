@@ -75,7 +75,7 @@ func info(c *record.Config, r *record.Record, boot string) Info {
 		i.State = "restarting"
 	case r.State == record.StateEnded:
 		i.State = "exited"
-	case r.Pid == 0:
+	case r.Pid == 0 || r.State == record.StateCreated && !begun(r):
 		i.State = "created"
 	case r.Paused:
 		i.State, i.Pid = "paused", r.Pid
@@ -92,6 +92,13 @@ func info(c *record.Config, r *record.Record, boot string) Info {
 		i.Health, i.Ready, i.Status = "", false, ""
 	}
 	return i
+}
+
+// begun reports whether a sandbox has been made, whose starter has not said so:
+// it may have been killed before it could.
+func begun(r *record.Record) bool {
+	done, err := kernel.Executes(r.Pid, "nucleus-init")
+	return err == nil && done
 }
 
 // alive reports whether the kernel knows the process that r names.

@@ -30,6 +30,8 @@ func fail(cmd *command, err error) int {
 		return exitUsage
 	case errors.As(err, &start) && start.Code != 0:
 		return start.Code
+	case errors.Is(err, nucleus.ErrStarting):
+		return exitNo
 	case nucleus.NotFound(err):
 		return exitNotFound
 	case nucleus.NotExecutable(err):

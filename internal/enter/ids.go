@@ -116,7 +116,15 @@ func lastingPath(slot int) string { return lastingAt + "/" + strconv.Itoa(slot) 
 
 func slotOf(base uint32) int { return int(base-idFirst) / idCount }
 
-func owner(pid int, start uint64) string { return fmt.Sprintf("%d %d\n", pid, start) }
+// owner identifies a process. Its number means something only in the process
+// namespace that it was seen in.
+func owner(pid int, start uint64) string {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		ns = "?"
+	}
+	return fmt.Sprintf("%d %d %s\n", pid, start, ns)
+}
 
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
@@ -180,6 +188,9 @@ func SweepIDs() (freed int, err error) {
 			var pid int
 			var start uint64
 			if _, err := fmt.Sscanf(string(b), "%d %d", &pid, &start); err == nil {
+				if string(b) != owner(pid, start) {
+					continue // seen from elsewhere: nothing here tells whether it lives
+				}
 				now, err := kernel.StartTime(pid)
 				if err == nil && now == start || err != nil && !errors.Is(err, os.ErrProcessDone) {
 					continue

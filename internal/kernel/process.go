@@ -95,3 +95,14 @@ func (w *Waitable) Ended() error {
 		return err
 	})
 }
+
+// Executes reports whether a process executes the memfd of that name, such as
+// SealedImage makes. A process that has done so never goes back.
+// The caller holds a pidfd, and asks it afterwards whether that still lives.
+func Executes(pid int, name string) (bool, error) {
+	exe, err := Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	if NotExist(err) || IsErrno(err, unix.ESRCH) {
+		return false, os.ErrProcessDone
+	}
+	return exe == "/memfd:"+name+" (deleted)", err
+}

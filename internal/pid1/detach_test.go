@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 )
 
 // detached starts a shell under a detached init.
@@ -63,6 +65,7 @@ func TestDetachedHoldsTheExitOnly(t *testing.T) {
 			t.Errorf("the workload has %s", line)
 		}
 	}
+	sandboxtest.Need(t, sandboxtest.Root) // to look: the init is not dumpable
 	fds := fmt.Sprintf("/proc/%d/fd", b.Process.Pid)
 	eventually(t, "the init holds the exit file only", func() (bool, string) {
 		entries, err := os.ReadDir(fds)

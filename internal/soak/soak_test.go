@@ -45,7 +45,7 @@ func TestSoak(t *testing.T) {
 	}
 	share := int(sandboxtest.Slow()) // a slow machine does less
 	for _, more := range [][]string{{"-many", strconv.Itoa(30 / share)}, {"-many", "0", "-kill"}} {
-		c := exec.Command(self, append([]string{"-hurry", "-early=false", "-cycles", strconv.Itoa(max(60/share, 10)), "-nucleus", bin}, more...)...)
+		c := exec.Command(self, append([]string{"-hurry", "-cycles", strconv.Itoa(max(60/share, 10)), "-nucleus", bin}, more...)...)
 		c.Env = append(os.Environ(), soakEnv+"=1", "TMPDIR="+t.TempDir())
 		out, err := c.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "nothing was wrong") {

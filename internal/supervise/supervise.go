@@ -100,7 +100,8 @@ func (s *Supervisor) Wait() (Result, error) {
 	r.MaxRSS = usage.Maxrss << 10
 	if g := s.box.Group; g != nil {
 		n, oerr := g.OOMKills()
-		if oerr != nil && !errors.Is(oerr, errors.ErrUnsupported) {
+		// The group of a sandbox that was joined may be gone with it.
+		if oerr != nil && !errors.Is(oerr, errors.ErrUnsupported) && !errors.Is(oerr, os.ErrNotExist) {
 			err = errors.Join(err, oerr)
 		}
 		r.OOMKills = n
