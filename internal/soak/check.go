@@ -110,6 +110,8 @@ func (s *soak) compare(before map[string]seen, all []listed, after map[string]se
 		case l.State == "broken":
 			s.fail("nucleus ps says of %s %s: broken: %s", l.ID, l.Name, l.Problem)
 		case !same:
+		case l.State == "created" && b.State == record.StateCreated:
+			// Its process was alive and still the starter's: it is no sandbox yet.
 		case a.Pid != 0 && a.alive && (!l.running() || l.Pid != a.Pid):
 			s.fail("nucleus ps says of %s %s: %s, process %d, but process %d has lived all the time (record before: %+v; after: %+v)", l.ID, l.Name, l.State, l.Pid, a.Pid, b.Record, a.Record)
 		case !b.alive && l.running():
