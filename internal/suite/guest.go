@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -25,8 +26,13 @@ const (
 	acceleration = "NUCLEUS_TEST_KVM"
 )
 
-// runGuest boots the image with the stage as its second disk. The machine's
-// serial console goes to a file; results come through a port of their own.
+// guests are the machines: one for root and one for a user who is logged in, at
+// the same time, for each is emulated by one processor.
+var guests = [...]string{"guest-root", "guest-user"}
+
+// runGuest boots the image once for each of the guests, with the stage as its
+// second disk. A machine's serial console goes to a file; results come through a
+// port of their own.
 func runGuest(ctx context.Context, st stage, work string, all *report) error {
 	img, err := guestImage(ctx)
 	if err != nil {
@@ -37,27 +43,41 @@ func runGuest(ctx context.Context, st stage, work string, all *report) error {
 	if kvm {
 		slow = 2
 	}
-	vars := fmt.Sprintf("NUCLEUS_TEST_SLOW=%d\nNUCLEUS_TEST_REQUIRE='%s'\n", slow, os.Getenv("NUCLEUS_TEST_REQUIRE"))
-	if err := os.WriteFile(st.path("environment"), []byte(vars), 0o644); err != nil {
-		return err
-	}
-	disk := filepath.Join(work, "stage.img")
 	size, err := diskSize(string(st))
 	if err != nil {
 		return err
 	}
-	if err := makeDisk(ctx, string(st), disk, "stage", size); err != nil {
-		return err
+	var running sync.WaitGroup
+	errs := make([]error, len(guests))
+	for i, name := range guests {
+		vars := fmt.Sprintf("NUCLEUS_TEST_SLOW=%d\nNUCLEUS_TEST_REQUIRE='%s'\nNUCLEUS_TEST_GUEST=%s\n", slow, os.Getenv("NUCLEUS_TEST_REQUIRE"), name)
+		if err := os.WriteFile(st.path("environment"), []byte(vars), 0o644); err != nil {
+			return errors.Join(err, waitFor(&running))
+		}
+		disk := filepath.Join(work, name+".img")
+		if err := makeDisk(ctx, string(st), disk, "stage", size); err != nil {
+			return errors.Join(err, waitFor(&running))
+		}
+		running.Go(func() {
+			errs[i] = errors.Join(runMachine(ctx, img, disk, name, kvm, all), os.Remove(disk))
+		})
 	}
-	defer os.Remove(disk)
-	console := filepath.Join(cacheDir, "console.log")
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+func waitFor(g *sync.WaitGroup) error { g.Wait(); return nil }
+
+// runMachine boots one machine and follows it to its end.
+func runMachine(ctx context.Context, img image, disk, name string, kvm bool, all *report) error {
+	console := filepath.Join(cacheDir, name+".console.log")
 	began := time.Now()
-	progress("guest: booting")
-	if err := boot(ctx, machineArgs(img, disk, console, kvm), all); err != nil {
+	progress("%s: booting", name)
+	if err := boot(ctx, machineArgs(img, disk, console, kvm), name, all); err != nil {
 		log, readErr := os.ReadFile(console)
-		return errors.Join(err, readErr, fmt.Errorf("the console said:\n%s", tail(string(log))))
+		return errors.Join(err, readErr, fmt.Errorf("the console of %s said:\n%s", name, tail(string(log))))
 	}
-	progress("guest: ran for %.0fs", time.Since(began).Seconds())
+	progress("%s: ran for %.0fs", name, time.Since(began).Seconds())
 	return nil
 }
 
@@ -83,7 +103,7 @@ func machineArgs(img image, disk, console string, kvm bool) []string {
 }
 
 // boot runs the machine until it powers off.
-func boot(ctx context.Context, arg []string, all *report) error {
+func boot(ctx context.Context, arg []string, name string, all *report) error {
 	ctx, cancel := context.WithTimeout(ctx, guestLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", arg...)
@@ -98,9 +118,9 @@ func boot(ctx context.Context, arg []string, all *report) error {
 	watchdog := time.AfterFunc(bootLimit, cancel)
 	defer watchdog.Stop()
 	began := time.Now()
-	readErr := readResults(stdout, []string{"guest-root", "guest-user"}, all, func() {
+	readErr := readResults(stdout, []string{name}, all, func() {
 		if watchdog.Stop() {
-			progress("guest: up after %.0fs", time.Since(began).Seconds())
+			progress("%s: up after %.0fs", name, time.Since(began).Seconds())
 		}
 	})
 	if readErr != nil {

@@ -11,11 +11,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 )
 
 // report collects the results of all environments.
 type report struct {
+	mu      sync.Mutex // of add: environments may run at the same time
 	results []result
 	tests   []outcome
 }
@@ -29,6 +31,8 @@ type outcome struct {
 
 // add takes a result in and says so to whoever waits.
 func (r *report) add(res result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	tests, err := parseOutput(res)
 	if err != nil {
 		tests = append(tests, outcome{Test: "(output)", Action: "fail", Output: err.Error()})
@@ -54,6 +58,11 @@ func (r *report) add(res result) {
 		state = "FAIL"
 	}
 	progress("%s: %-22s %5.1fs %s", res.Env, res.Pkg, res.Seconds, state)
+	for _, o := range tests {
+		if o.Action == "fail" { // now: who waits for the rest may not see the end
+			progress("%s: %s %s\n%s", res.Env, res.Pkg, o.Test, o.Output)
+		}
+	}
 }
 
 // tail returns the end of a long text: a crash prints every goroutine.
