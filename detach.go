@@ -83,8 +83,14 @@ func (c *Cmd) born(p *Plan, box *enter.Sandbox) error {
 	if t := c.Sandbox.Timeout; t > 0 {
 		id.Time = t.String()
 	}
-	if box.Group != nil {
+	switch {
+	case box.Group == nil:
+	case c.Detach == nil:
 		id.Groups = box.Group.Places()
+	default: // it must outlive us, and whoever finds it must know how to end it
+		if id.Groups, err = box.Group.Detach(); err != nil {
+			return err
+		}
 	}
 	c.identity = Identity{id}
 	if c.Born == nil {
@@ -107,11 +113,6 @@ func (c *Cmd) detached(box *enter.Sandbox) error {
 	console := box.Console
 	box.Console = kernel.None
 	if box.Group != nil {
-		if c.into == nil {
-			if _, err := box.Group.Detach(); err != nil {
-				return err
-			}
-		}
 		if err := box.Group.Close(); err != nil {
 			return err
 		}

@@ -74,8 +74,8 @@ func TestAttachTwice(t *testing.T) {
 	a.write(t, "sleep 0.1; stty size\n")
 	a.wait(t, "20 50\r\nprompt>")
 	b.wait(t, "20 50\r\nprompt>")
-	a.write(t, "stty -ixon; cat -v\n")
-	b.wait(t, "cat -v\r\n")
+	a.write(t, "stty -ixon; echo now; cat -v\n")
+	b.wait(t, "\r\nnow\r\n")      // before, the terminal itself takes such keys
 	a.write(t, "\x10\x11\x18x\n") // not its keys, but those of others
 	b.wait(t, "^P^Q^Xx\r\n^P^Q^Xx\r\n")
 	a.write(t, "\x18d")

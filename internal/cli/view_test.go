@@ -369,7 +369,7 @@ func TestTop(t *testing.T) {
 	_, err := s.Create(store.Config{Name: "new", Command: []string{"true"}})
 	check(t, err)
 	var out string
-	for deadline := time.Now().Add(10 * time.Second * sandboxtest.Slow()); !strings.Contains(out, "sleep 61") || !strings.Contains(out, "sleep 62"); {
+	for deadline := time.Now().Add(10 * time.Second * sandboxtest.Slow()); strings.Contains(out, "sh -c") || !strings.Contains(out, "sleep 61") || !strings.Contains(out, "sleep 62"); {
 		if time.Now().After(deadline) {
 			t.Fatalf("got:\n%s", out)
 		}
