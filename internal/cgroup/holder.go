@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/nucleus-container/nucleus/internal/kernel"
 )
 
 // Holder is the process that keeps a scope of systemd alive, as it is recorded:
@@ -110,9 +112,45 @@ func (h *holder) release() error {
 	case h.rope != nil:
 		return h.end()
 	case h.process != nil:
-		return h.process.Release()
+		p := h.process
+		h.process = nil
+		return reapLater(p)
 	}
 	return nil
+}
+
+// reapLater takes away the corpse of a holder that others end, for as long as we
+// live. Only a goroutine waits, no thread.
+func reapLater(p *os.Process) error {
+	fd, err := kernel.OpenProcess(p.Pid, startOf(p.Pid))
+	if errors.Is(err, os.ErrProcessDone) {
+		_, err = p.Wait()
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, p.Release())
+	}
+	w, err := kernel.NewProcessWait(fd)
+	if err = errors.Join(err, fd.Close()); err != nil {
+		return errors.Join(err, p.Release())
+	}
+	go func() {
+		if w.Ended() == nil {
+			_, _ = p.Wait() // nobody asks how it ended
+		}
+		_ = w.Close() // as above
+	}()
+	return nil
+}
+
+// startOf is the start time of a child of ours, which keeps its number until
+// it is reaped; 0 if it has ended.
+func startOf(pid int) uint64 {
+	start, err := kernel.StartTime(pid)
+	if err != nil {
+		return 0
+	}
+	return start
 }
 
 // end ends the holder; with the last process gone, systemd removes the scope.
