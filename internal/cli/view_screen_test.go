@@ -89,7 +89,7 @@ func TestStatsOnce(t *testing.T) {
 	check(t, err)
 	out, _ := nucleusRun(t, 0, "stats")
 	const numbers = ` +\S+B / \S+ +\S+ +[-/0-9.]+ +(-|\S+B / \S+B) +\d+`
-	wantMatch(t, out, `NAME +CPU % +MEM USAGE / LIMIT +MEM % +PRESSURE +BLOCK I/O +PIDS`, `idler +\d\.\d\d%`+numbers, `worker +\d+\.\d\d%`+numbers)
+	wantMatch(t, out, `NAME +CPU % +MEM USAGE / LIMIT +MEM % +PRESSURE +BLOCK I/O +PIDS`, `idler +\d+\.\d\d%`+numbers, `worker +\d+\.\d\d%`+numbers)
 	if strings.Contains(out, "new") || strings.Count(out, "\n") != 3 || strings.Contains(out, "\x1b") {
 		t.Errorf("got %q", out)
 	}

@@ -65,7 +65,8 @@ func TestKilledWriterLeavesAReadableLog(t *testing.T) {
 		before = len(all)
 	}
 	t.Logf("%d frames; %d of %d files ended in a torn one", before, torn, rounds)
-	if before < rounds {
+	// A slow machine has less time between a start and a kill; some must have come so far.
+	if before*int(sandboxtest.Slow()) < rounds {
 		t.Errorf("%d frames of %d writers: they were killed before they did anything", before, rounds)
 	}
 }

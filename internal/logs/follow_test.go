@@ -317,7 +317,8 @@ func TestRealWriterOvertakes(t *testing.T) {
 				t.Error(err)
 			}
 			t.Logf("%d of %d lines, %d gaps", got[0], n, got[2])
-			if got[0] == 0 || got[1] != n-1 || got[2] == 0 {
+			overtaken := got[2] > 0 || sandboxtest.Slow() > 1 // a slow writer may be read in time
+			if got[0] == 0 || got[1] != n-1 || !overtaken {
 				t.Errorf("%d lines to number %d with %d notes, want some, to %d, and notes", got[0], got[1], got[2], n-1)
 			}
 		})

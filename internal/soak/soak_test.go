@@ -44,7 +44,13 @@ func TestSoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	share := int(sandboxtest.Slow()) // a slow machine does less
-	for _, more := range [][]string{{"-many", strconv.Itoa(30 / share)}, {"-many", "0", "-kill"}} {
+	phases := [][]string{{"-many", strconv.Itoa(30 / share)}, {"-many", "0", "-kill"}}
+	if share > 1 {
+		// What was killed before it began stays for the minute in which it may
+		// still be beginning: a slow machine does not get past that in a test.
+		phases = phases[:1]
+	}
+	for _, more := range phases {
 		c := exec.Command(self, append([]string{"-hurry", "-cycles", strconv.Itoa(max(60/share, 10)), "-nucleus", bin}, more...)...)
 		c.Env = append(os.Environ(), soakEnv+"=1", "TMPDIR="+t.TempDir())
 		out, err := c.CombinedOutput()
