@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -56,25 +55,10 @@ func startHolder(unit string) (*holder, error) {
 		return nil, errors.Join(fmt.Errorf("start the holder of the scope: %w", err), w.Close())
 	}
 	h := &holder{Holder: Holder{Pid: p.Pid}, unit: unit, process: p, rope: w}
-	if h.Start, err = startTime(p.Pid); err != nil {
+	if h.Start, err = kernel.StartTime(p.Pid); err != nil {
 		return nil, errors.Join(err, h.end())
 	}
 	return h, nil
-}
-
-// startTime is when a process started, in clock ticks since the machine did. The
-// name before it may hold anything, also parentheses.
-func startTime(pid int) (uint64, error) {
-	path := fmt.Sprintf("/proc/%d/stat", pid)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	rest := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	if len(rest) < 20 {
-		return 0, fmt.Errorf("read %s: %d fields after the name, want 20", path, len(rest))
-	}
-	return strconv.ParseUint(rest[19], 10, 64)
 }
 
 // Detach lets the group live on when this process ends, and says where it is: the
@@ -114,15 +98,15 @@ func (h *holder) release() error {
 	case h.process != nil:
 		p := h.process
 		h.process = nil
-		return reapLater(p)
+		return reapLater(p, h.Start)
 	}
 	return nil
 }
 
 // reapLater takes away the corpse of a holder that others end, for as long as we
 // live. Only a goroutine waits, no thread.
-func reapLater(p *os.Process) error {
-	fd, err := kernel.OpenProcess(p.Pid, startOf(p.Pid))
+func reapLater(p *os.Process, start uint64) error {
+	fd, err := kernel.OpenProcess(p.Pid, start)
 	if errors.Is(err, os.ErrProcessDone) {
 		_, err = p.Wait()
 		return err
@@ -141,16 +125,6 @@ func reapLater(p *os.Process) error {
 		_ = w.Close() // as above
 	}()
 	return nil
-}
-
-// startOf is the start time of a child of ours, which keeps its number until
-// it is reaped; 0 if it has ended.
-func startOf(pid int) uint64 {
-	start, err := kernel.StartTime(pid)
-	if err != nil {
-		return 0
-	}
-	return start
 }
 
 // end ends the holder; with the last process gone, systemd removes the scope.
@@ -195,7 +169,7 @@ func (h *holder) kill() error {
 
 // is reports whether process pid is the holder.
 func (h *holder) is(pid int) (bool, error) {
-	start, err := startTime(pid)
+	start, err := kernel.StartTime(pid)
 	if err == nil && start != h.Start {
 		return false, nil
 	}
@@ -203,7 +177,7 @@ func (h *holder) is(pid int) (bool, error) {
 	if err == nil {
 		dir, err = groupOf("/", pid)
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return false, nil // it has ended
 	}
 	return err == nil && strings.HasSuffix(dir, filepath.Join("/", h.unit, holderName)), err

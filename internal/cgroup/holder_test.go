@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/host"
+	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 )
 
@@ -43,7 +44,7 @@ func TestHolderIsNobodyElse(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	began, err := startTime(pid)
+	began, err := kernel.StartTime(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestHolderIsNobodyElse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		time.Sleep(20 * time.Millisecond)
-		if state, err := startTime(pid); err != nil || state != began || zombie(t, pid) {
+		if state, err := kernel.StartTime(pid); err != nil || state != began || zombie(t, pid) {
 			t.Fatalf("%s: process %d was ended", name, pid)
 		}
 	}
@@ -143,7 +144,7 @@ func TestHolderEndsWithItsHandle(t *testing.T) {
 		if err := h.end(); err != nil {
 			t.Error(err)
 		}
-		if _, err := startTime(h.Pid); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", h.Pid)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("told to stay: %v: got %v, want no process", stay, err)
 		}
 	}

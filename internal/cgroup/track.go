@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/internal/kernel"
 )
 
 // Trackable are the controllers of a group that watches a sandbox without
@@ -115,7 +116,7 @@ func findHolder(scope string) *Holder {
 	if err != nil {
 		return nil
 	}
-	start, err := startTime(pid)
+	start, err := kernel.StartTime(pid)
 	if err != nil {
 		return nil
 	}

@@ -71,6 +71,9 @@ func (c *call) keepHere(box *spec.Sandbox) int {
 	if i.Detail != "" {
 		say("nucleus: %s\n", i.Detail)
 	}
+	if i.Reason == string(nucleus.DeadlineExceeded) {
+		return exitTimeout
+	}
 	return i.ExitCode
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -90,13 +89,8 @@ func (c *call) one() (*store.Sandbox, error) {
 // failVerb is fail for a verb about a sandbox: what is wrong with that is 1, as
 // docker has it.
 func failVerb(cmd *command, err error) int {
-	code := fail(cmd, err)
-	if code == exitFailed {
-		return exitNo
+	if code := fail(cmd, err); code != exitFailed {
+		return code
 	}
-	var start *store.StartError
-	if errors.As(err, &start) && start.Code != 0 {
-		return start.Code
-	}
-	return code
+	return exitNo
 }

@@ -75,7 +75,7 @@ func fabricate(t testing.TB, n int, c record.Config, live *record.Proc) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot, err := record.Boot()
+	boot, err := kernel.BootID()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -86,15 +85,6 @@ type Record struct {
 	Ready        bool            `json:"ready,omitempty"`
 	Status       string          `json:"status,omitempty"` // STATUS= of sd_notify
 	Unit         string          `json:"unit,omitempty"`   // systemd unit
-}
-
-// Boot is the id of this boot: what a record of another says about processes is over.
-func Boot() (string, error) {
-	b, err := kernel.ReadFile("/proc/sys/kernel/random/boot_id", 64)
-	if err != nil {
-		return "", fmt.Errorf("read the boot id: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
 }
 
 const (

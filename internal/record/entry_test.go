@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -37,7 +38,7 @@ func TestCreateAndReadBack(t *testing.T) {
 	}
 	r, err := e.Record()
 	must(t, err)
-	boot, err := Boot()
+	boot, err := kernel.BootID()
 	must(t, err)
 	if want := (&Record{Version: Version, State: StateCreated, Boot: boot}); !reflect.DeepEqual(r, want) {
 		t.Errorf("got %+v, want %+v", r, want)

@@ -44,7 +44,7 @@ func (d *Dir) Create(c *Config) (*Entry, error) {
 		out.Created = time.Now()
 	}
 	out.Created, out.Version = plain(out.Created), Version
-	boot, err := Boot()
+	boot, err := kernel.BootID()
 	if err != nil {
 		return nil, err
 	}
