@@ -218,7 +218,7 @@ func (b *Sandbox) told(c *record.Config) (Info, error) {
 			code, err := strconv.Atoi(e.Attrs["exit_code"])
 			return Info{
 				ID: c.ID, Name: e.Name, Command: c.Command, Created: c.Created, Labels: c.Labels, Sandbox: c.Sandbox, Service: c.Service,
-				State: "exited", Ended: e.Time, Reason: e.Attrs["reason"], ExitCode: code,
+				State: "exited", Ended: e.Time, Reason: e.Attrs["reason"], ExitCode: code, Detail: e.Attrs["detail"],
 			}, err
 		}
 	}

@@ -252,7 +252,11 @@ func (s *state) settle() error {
 	if o.Signal != 0 {
 		code = 128 + o.Signal
 	}
-	s.logAt(ended, "end", s.cfg, map[string]string{"reason": o.Reason, "exit_code": strconv.Itoa(code)})
+	attrs := map[string]string{"reason": o.Reason, "exit_code": strconv.Itoa(code)}
+	if o.Detail != "" {
+		attrs["detail"] = o.Detail
+	}
+	s.logAt(ended, "end", s.cfg, attrs)
 	if s.cfg.Service.Remove {
 		return s.remove()
 	}

@@ -197,7 +197,7 @@ func TestExecConsoleSocket(t *testing.T) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	check(t, err)
 	defer l.Close()
-	cmd := exec.Command(nucleus(t), "exec", "-t", "--console-socket", path, "web", "sh", "-c", "stty -echo; echo ready; read x; echo got $x; read x; exit 9")
+	cmd := exec.Command(nucleus(t), "exec", "-t", "--console-socket", path, "web", "sh", "-c", "stty -echo; echo ready; read x; echo got $x; exec sleep 60")
 	check(t, cmd.Start())
 	tty := receive(t, l)
 	readUntil(t, tty, "ready")

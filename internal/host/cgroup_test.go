@@ -141,6 +141,15 @@ func TestCgroupV2Session(t *testing.T) {
 			if !slices.Equal(h.Controllers, want) {
 				t.Errorf("controllers: got %v, want %v", h.Controllers, want)
 			}
+			m.files["/proc/1/comm"] = "systemd\n"
+			if h := m.probe(t).Hierarchies[0]; h.Via != facts.CgroupScope {
+				t.Errorf("got %+v, although systemd is process 1", h)
+			}
+			m.files["/proc/1/comm"] = "sh\n"
+			if h := m.probe(t).Hierarchies[0]; h.Via == facts.CgroupScope {
+				t.Errorf("got %+v, although systemd would not know our process numbers", h)
+			}
+			delete(m.files, "/proc/1/comm")
 			delete(m.files, tt.want.Socket)
 			if h := m.probe(t).Hierarchies[0]; h.Via != facts.CgroupDenied || h.Why == "" {
 				t.Errorf("without a manager: got %+v, want a refusal", h)

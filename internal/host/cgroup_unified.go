@@ -118,10 +118,18 @@ func (p cgroupProbe) askSystemd(c *facts.Cgroup, h *facts.CgroupHierarchy) bool 
 			Delegated: fmt.Sprintf("%s/user.slice/user-%d.slice/user@%d.service", h.Mount, p.uid, p.uid),
 		}
 	}
-	if p.writable(s.Socket) != nil {
+	if p.writable(s.Socket) != nil || p.namespaced() {
 		return false
 	}
 	c.Systemd = &s
 	h.Via, h.Parent, h.Controllers = facts.CgroupScope, "", p.controllers(s.Delegated)
 	return true
+}
+
+// namespaced reports whether process 1 is seen and is not systemd: we are in a
+// process namespace where our process numbers mean nothing to the manager whose
+// socket is here.
+func (p cgroupProbe) namespaced() bool {
+	b, err := os.ReadFile(p.root + "/proc/1/comm")
+	return err == nil && string(b) != "systemd\n"
 }

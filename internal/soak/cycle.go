@@ -325,7 +325,7 @@ const unclear = `already finished|killed before the workload ran|enter: (process
 	`wait for .*memory.* no such file|open log: .* no such file`
 
 // killed is what may be said when a process that is needed was killed.
-var killed = regexp.MustCompile(`open the gate: broken pipe|keeper ended without a word: signal: killed|` + unclear)
+var killed = regexp.MustCompile(`open the gate: broken pipe|keeper ended without a word: signal: killed|the sandbox is being started|` + unclear)
 
 func (l *life) wrong(r result, what string) {
 	l.fail("%s: %v\n    its life:\n      %s", what, r, strings.Join(l.said, "\n      "))
