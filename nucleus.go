@@ -34,6 +34,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/enter"
+	"github.com/nucleus-container/nucleus/internal/host"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/supervise"
 	"github.com/nucleus-container/nucleus/spec"
@@ -83,6 +84,9 @@ type Cmd struct {
 	// back to a detached sandbox. (Without a user namespace of its own, a
 	// sandbox that is not detached does not wait for it.)
 	Born func(Identity) error
+	// Watch, if not nil, sees what the sandbox is refused, and more if it asks.
+	// It cannot be combined with Detach.
+	Watch *Watch
 	// As, for a program that joins a sandbox, is another user of the sandbox.
 	As *spec.User
 	// Logger receives one line when the sandbox starts, one when it ends and
@@ -173,6 +177,9 @@ func (c *Cmd) Plan() (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Watch != nil {
+		host.Listeners(&h.facts)
+	}
 	return c.plan(s, h)
 }
 
@@ -187,6 +194,9 @@ func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
 // command is what the plan needs to know of the program.
 func (c *Cmd) command() plan.Command {
 	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles), Detach: c.Detach != nil, Joinable: c.Detach != nil || c.Born != nil}
+	if c.Watch != nil {
+		run.Observe = c.Watch.level()
+	}
 	if len(c.Args) > 0 {
 		run.Arg0, run.Args = c.Args[0], c.Args[1:]
 	}
@@ -239,6 +249,7 @@ func (c *Cmd) enter(p *Plan, fds []int) (*enter.Sandbox, error) {
 		req.Exit = int(c.Detach.Exit.Fd())
 	}
 	if c.into == nil {
+		c.Watch.listen(p.plan, &req)
 		return enter.Start(req)
 	}
 	into, err := c.into.intoRequest()
@@ -342,7 +353,7 @@ func (c *Cmd) Wait() error {
 		c.stop()
 	}
 	c.Outcome = c.outcome(res)
-	copyErr := c.io.wait(c.done, c.WaitDelay)
+	copyErr := errors.Join(c.Watch.wait(), c.io.wait(c.done, c.WaitDelay))
 	if c.Logger != nil {
 		c.Logger.Info("ended", "sandbox", c.Sandbox.Name, "reason", string(c.Outcome.Reason), "code", c.Outcome.ExitCode(), "dur", c.Outcome.Ended.Sub(c.Outcome.Started))
 	}

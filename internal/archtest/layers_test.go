@@ -18,7 +18,7 @@ var (
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
 		"internal/plan", "internal/record", "internal/resolve", "internal/logger", "internal/logs",
 		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer")
-	upper = join(middle, "internal/enter", "internal/supervise") // and layer 3
+	upper = join(middle, "internal/enter", "internal/supervise", "internal/observe") // and layer 3
 )
 
 // may lists, for each package, the packages of this module that it may import
@@ -53,6 +53,7 @@ var may = map[string][]string{
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,
+	"internal/observe":   {"policy/seccomp", "internal/kernel"},
 	// Layer 4: the library.
 	".": upper,
 	// Layer 5: sandboxes that are kept by name, and who stays with them. (oci is to come.)

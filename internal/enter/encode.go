@@ -34,6 +34,9 @@ const atFDCWD = ^uintptr(99)
 // kindConsole is the message that carries the terminal's other end. It is below pid1's kinds.
 const kindConsole = -4
 
+// kindListener is the message that carries a filter's listener.
+const kindListener = -9
+
 // opInfo says what an operation is, for the words about its failure.
 type opInfo struct {
 	step int
@@ -133,7 +136,7 @@ func (e *encoder) encode(i int, a plan.Action) {
 		e.file(a)
 	case plan.Securebits, plan.SetIDs, plan.DropBounding, plan.ClearAmbient, plan.DropCaps, plan.NoNewPrivs, plan.Landlock, plan.Rlimit, plan.Keyring:
 		e.confine(a)
-	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.Deadline, plan.JoinNamespaces, plan.ExecInit:
+	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.Deadline, plan.JoinNamespaces, plan.Listen, plan.ExecInit:
 		e.process(a)
 	default:
 		e.fail("this is a bug in nucleus: no encoding for step %d, %T", i, a)
@@ -286,6 +289,8 @@ func (e *encoder) process(a plan.Action) {
 		e.op("setitimer", syscall.SYS_SETITIMER, 0, e.words(0, 0, sec, usec), 0) // ITIMER_REAL, once
 	case plan.JoinNamespaces:
 		e.op("setns", sysSetns, uintptr(e.into), uintptr(a.Flags))
+	case plan.Listen:
+		e.listen(a)
 	case plan.ExecInit:
 		e.op("close_range", sysCloseRange, uintptr(len(e.stdio)), uintptr(^uint32(0)), abi.CloseRangeExec)
 		e.op("fcntl", syscall.SYS_FCNTL, state, abi.FSetFD, 0)
@@ -342,17 +347,37 @@ func (e *encoder) terminal() {
 	m := e.open("open /dev/ptmx", syscall.SYS_OPENAT, atFDCWD, e.String("/dev/ptmx"), rdwrNoctty|syscall.O_CLOEXEC)
 	e.op("ioctl TIOCSPTLCK", syscall.SYS_IOCTL, uintptr(m), abi.TiocSPTLock, e.words(0))
 	s := e.open("ioctl TIOCGPTPEER", syscall.SYS_IOCTL, uintptr(m), abi.TiocGPTPeer, rdwrNoctty)
-	kind := int32(kindConsole)
-	body := binary.NativeEndian.AppendUint32(nil, uint32(kind))
-	body = binary.NativeEndian.AppendUint32(body, 0)
-	iov := e.words(uint64(e.Data(body)), uint64(len(body)))
-	control := e.words(20, uint64(syscall.SOL_SOCKET)|uint64(syscall.SCM_RIGHTS)<<32, uint64(m)) // struct cmsghdr, little endian
-	e.put("sendmsg", &child.Op{Nr: syscall.SYS_SENDMSG, Arg: [6]uintptr{uintptr(e.state), e.words(0, 0, uint64(iov), 1, uint64(control), 24, 0)}, Want: uintptr(len(body))})
+	e.pass(kindConsole, m)
 	for to := range 3 {
 		e.op("dup3", syscall.SYS_DUP3, uintptr(s), uintptr(to), 0)
 	}
 	e.close(s)
 	e.close(m)
+}
+
+// pass sends a descriptor through the status socket.
+func (e *encoder) pass(kind int32, fd int) {
+	body := binary.NativeEndian.AppendUint32(nil, uint32(kind))
+	body = binary.NativeEndian.AppendUint32(body, 0)
+	iov := e.words(uint64(e.Data(body)), uint64(len(body)))
+	control := e.words(20, uint64(syscall.SOL_SOCKET)|uint64(syscall.SCM_RIGHTS)<<32, uint64(fd)) // struct cmsghdr, little endian
+	e.put("sendmsg", &child.Op{Nr: syscall.SYS_SENDMSG, Arg: [6]uintptr{uintptr(e.state), e.words(0, 0, uint64(iov), 1, uint64(control), 24, 0)}, Want: uintptr(len(body))})
+}
+
+// listen installs a filter whose listener goes to the supervisor, which from then
+// on answers for what it left to it. What follows here are calls that no listener
+// sees, but the last: executing process 1 may have to wait for it.
+func (e *encoder) listen(a plan.Listen) {
+	const setModeFilter = 1
+	prog := make([]byte, 0, 8*len(a.Program.Insns))
+	for _, i := range a.Program.Insns {
+		prog = binary.NativeEndian.AppendUint16(prog, i.Code)
+		prog = append(prog, i.JT, i.JF)
+		prog = binary.NativeEndian.AppendUint32(prog, i.K)
+	}
+	fd := e.open("seccomp", sysSeccomp, setModeFilter, uintptr(a.Flags), e.words(uint64(len(a.Program.Insns)), uint64(e.Data(prog)))) // struct sock_fprog
+	e.pass(kindListener, fd)
+	e.close(fd)
 }
 
 func cut(kv string) (key, value string, ok bool) {

@@ -59,8 +59,11 @@ type Request struct {
 	// for a gate, the workload cannot run before it returns, and never runs if
 	// it fails.
 	Cloned func(*Sandbox) error
-	Exit   int   // descriptor for the exit of a detached sandbox; 0: none; not closed
-	Into   *Into // the sandbox to join, if the plan joins one
+	// Listener takes the listener of a filter that has one, and must begin to
+	// answer on it at once.
+	Listener func(kernel.FD)
+	Exit     int   // descriptor for the exit of a detached sandbox; 0: none; not closed
+	Into     *Into // the sandbox to join, if the plan joins one
 
 	edit func(step, op int, o *child.Op) // tests only: change an operation
 }
@@ -285,6 +288,8 @@ func opsFor(steps []plan.Step) int {
 			n += 3 + 3*len(a.Rules.Rules)
 		case plan.OpenTerminal:
 			n += 9
+		case plan.Listen:
+			n += 3
 		case plan.Stdio:
 			n += 3 + a.Extra
 		case plan.NewMount:
@@ -315,6 +320,8 @@ func dataFor(steps []plan.Step) int {
 			for _, rule := range a.Rules.Rules {
 				n += len(rule.Path) + 32
 			}
+		case plan.Listen:
+			n += 8*len(a.Program.Insns) + 256
 		case plan.OpenTree:
 			n += len(a.Source) + 16
 		case plan.MoveMount:
@@ -490,6 +497,9 @@ func (r *run) message() (done bool, err error) {
 		return false, r.stepReport(kind, value)
 	case kind == kindConsole:
 		r.box.Console = fd
+		return false, nil
+	case kind == kindListener && r.req.Listener != nil:
+		r.req.Listener(fd)
 		return false, nil
 	case kind == pid1.Started:
 		r.box.WorkloadPid = value

@@ -16,8 +16,10 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/host"
 	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/observe"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -56,8 +58,12 @@ var kinds = []kind{
 	}},
 	{"terminal", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Terminal: true})},
 	{"limits", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Cgroup}, box(spec.Sandbox{Limits: spec.Limits{Memory: 64 * spec.MiB, Pids: 20}})},
+	{"watched", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: watched})},
 	{"userns host", []sandboxtest.Feature{sandboxtest.Root}, box(spec.Sandbox{Userns: spec.UsernsHost})},
 }
+
+// watched is the name of the sandbox whose calls are observed.
+const watched = "watched"
 
 // attempt is a start in preparation: its workload writes to a pipe of its own.
 type attempt struct {
@@ -91,7 +97,12 @@ func request(s *spec.Sandbox, script string) (*attempt, error) {
 			return nil, err
 		}
 	}
-	p, err := plan.Build(s, h, plan.Command{Name: "/bin/sh", Args: []string{"-c", script}, Extra: 1})
+	c := plan.Command{Name: "/bin/sh", Args: []string{"-c", script}, Extra: 1}
+	if s.Name == watched {
+		host.Listeners(h)
+		c.Observe = seccomp.Everything
+	}
+	p, err := plan.Build(s, h, c)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +117,11 @@ func request(s *spec.Sandbox, script string) (*attempt, error) {
 	a := &attempt{ran: r, stdio: []*os.File{null, w}}
 	fd := int(null.Fd())
 	a.Request = Request{Plan: p, Host: h, Name: fmt.Sprintf("test-%d-%d", os.Getpid(), serial()), Stdio: []int{fd, fd, fd, int(w.Fd())}}
+	for _, st := range p.Steps {
+		if l, ok := st.Do.(plan.Listen); ok {
+			a.Listener = func(fd kernel.FD) { go observe.New(l.Policy, l.Program.Arch, 100).Serve(fd) }
+		}
+	}
 	return a, nil
 }
 

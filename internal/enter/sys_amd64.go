@@ -4,4 +4,5 @@ package enter
 const (
 	syscallExecveat = 322 // execveat, Linux 3.19
 	sysSetns        = 308 // setns, 3.0
+	sysSeccomp      = 317 // seccomp, 3.17
 )

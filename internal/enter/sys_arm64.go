@@ -4,4 +4,5 @@ package enter
 const (
 	syscallExecveat = 281 // execveat, Linux 3.19
 	sysSetns        = 268 // setns, 3.0
+	sysSeccomp      = 277 // seccomp, 3.17
 )

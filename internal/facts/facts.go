@@ -18,6 +18,9 @@ type Host struct {
 	LastCap int `json:"last_cap"`
 	// LandlockABI is the version of Landlock, 0 without it.
 	LandlockABI int `json:"landlock_abi"`
+	// SeccompFlags are the flags for a seccomp filter with a listener, 0
+	// without them. Asked for only where somebody is to listen.
+	SeccompFlags uint32 `json:"seccomp_flags,omitempty"`
 	// NoFile is the hard limit on open files.
 	NoFile uint64 `json:"nofile"`
 	// Memlock is the hard limit on locked memory in bytes.

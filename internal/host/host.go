@@ -116,3 +116,6 @@ func Source(h *facts.Host, name string) error {
 	h.Paths[name] = p
 	return nil
 }
+
+// Listeners finds out about seccomp filters with a listener.
+func Listeners(h *facts.Host) { h.SeccompFlags = kernel.SeccompFlags() }

@@ -39,6 +39,8 @@ type Command struct {
 	Track  []string
 	// Joinable says that other programs may join the sandbox.
 	Joinable bool
+	// Observe has the supervisor see calls, as much as the level says; 0: none.
+	Observe seccomp.Level
 }
 
 // Unsupported is the error for a Spec that this machine cannot carry out.
@@ -193,7 +195,7 @@ func (b *builder) prepare(l limitPlan) {
 			b.add(Host, w.Because, w)
 		}
 	}
-	b.add(Host, "sandbox", MakeInit{Filter: b.filter(), Terminal: b.spec.Terminal, Detached: b.cmd.Detach})
+	b.add(Host, "sandbox", MakeInit{Filter: b.initFilter(), Terminal: b.spec.Terminal, Detached: b.cmd.Detach})
 	if b.host.Privileged() {
 		for _, v := range b.volumes() {
 			b.hostTree(v)
@@ -204,13 +206,14 @@ func (b *builder) prepare(l limitPlan) {
 // rangeSize is the number of ids that a sandbox started by root has.
 const rangeSize = 65536
 
-func (b *builder) filter() seccomp.Program {
-	arch := seccomp.AMD64
+func (b *builder) arch() seccomp.Arch {
 	if b.host.Arch == "arm64" {
-		arch = seccomp.ARM64
+		return seccomp.ARM64
 	}
-	return seccomp.DefaultProgram(arch)
+	return seccomp.AMD64
 }
+
+func (b *builder) filter() seccomp.Program { return seccomp.DefaultProgram(b.arch()) }
 
 // clone plans the clone and what the parent does while the child waits.
 func (b *builder) clone(l limitPlan) {
@@ -358,8 +361,9 @@ func (b *builder) confine(l limitPlan) {
 	case b.spec.Timeout > 0:
 		b.child("timeout", Deadline{After: min(b.spec.Timeout, timerMax)})
 	}
+	b.listen()
 	b.child("sandbox", ExecInit{})
-	b.add(Init, "policy.seccomp", Seccomp{Name: "default", Program: b.filter()})
+	b.add(Init, "policy.seccomp", Seccomp{Name: b.initPolicy(), Program: b.initFilter()})
 	env := b.environ()
 	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{cmp.Or(b.cmd.Arg0, b.cmd.Name)}, b.cmd.Args...), Env: env})
 }

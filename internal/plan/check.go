@@ -54,6 +54,8 @@ type check struct {
 	scratch  string            // where the new root is mounted
 	filters  [2][]seccomp.Insn // as MakeInit and Seccomp have them
 	init     MakeInit
+	passes   bool   // process 1's filter leaves the policy to another
+	listens  bool   // which is there
 	joins    uint64 // namespaces that are entered
 }
 
@@ -131,6 +133,7 @@ const (
 	kDeadline
 	kCgroupJoin
 	kJoin
+	kListen
 	kExecInit
 	kSeccomp
 	kExec
@@ -223,6 +226,8 @@ func kindOfPolicy(a Action) kind {
 		return kCgroupJoin
 	case JoinNamespaces:
 		return kJoin
+	case Listen:
+		return kListen
 	}
 	return kOther
 }
@@ -261,8 +266,10 @@ func (c *check) step(i int, s Step) {
 		c.filters[0] = a.Filter.Insns
 	case OpenTerminal:
 		c.terminal[1] = true
+	case Listen:
+		c.listens = len(a.Program.Insns) > 0 && len(a.Plain.Insns) > 0
 	case Seccomp:
-		c.filters[1] = a.Program.Insns
+		c.filters[1], c.passes = a.Program.Insns, a.Name == passName
 	case Rlimit:
 		if a.Resource >= 0 && a.Resource < len(c.limited) {
 			c.limited[a.Resource] = true
@@ -351,7 +358,7 @@ var before = [...][2]kind{
 	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kWait, kCgroupNS}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
 	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
 	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},
-	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock},
+	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock}, {kNoNewPrivs, kListen}, {kLandlock, kListen}, {kListen, kExecInit},
 }
 
 // order checks what must be there and what comes before what.
@@ -420,6 +427,9 @@ func (c *check) policy() {
 	}
 	if len(c.filters[0]) == 0 || !slices.Equal(c.filters[0], c.filters[1]) {
 		c.bad("the filter in process 1's image is not the one that the plan names")
+	}
+	if c.passes != c.listens {
+		c.bad("process 1's filter leaves the policy to a listener's: %t; there is one: %t", c.passes, c.listens)
 	}
 	if c.terminal[0] != c.terminal[1] {
 		c.bad("process 1 is to have a terminal: %t; one is made: %t", c.terminal[0], c.terminal[1])

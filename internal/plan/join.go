@@ -92,8 +92,12 @@ func (p *Plan) Policy() Policy {
 			pol.Landlock = &rules
 		case Chdir:
 			pol.Dir = a.Dir
+		case Listen:
+			pol.Filter, pol.FilterName = a.Plain.Insns, a.Name
 		case Seccomp:
-			pol.Filter, pol.FilterName = a.Program.Insns, a.Name
+			if pol.Filter == nil {
+				pol.Filter, pol.FilterName = a.Program.Insns, a.Name
+			}
 		case Exec:
 			pol.Env = a.Env
 		}

@@ -117,6 +117,7 @@ func (Deadline) Call() string       { return "setitimer" }
 func (JoinNamespaces) Call() string { return "setns" }
 func (Umask) Call() string          { return "umask" }
 func (Chdir) Call() string          { return "chdir" }
+func (Listen) Call() string         { return "seccomp" }
 func (ExecInit) Call() string       { return "execveat" }
 func (Seccomp) Call() string        { return "seccomp" }
 func (Exec) Call() string           { return "execve" }
@@ -231,6 +232,9 @@ func (a Landlock) String() string {
 }
 func (a Seccomp) String() string {
 	return fmt.Sprintf("%s (%d instructions)", a.Name, len(a.Program.Insns))
+}
+func (a Listen) String() string {
+	return fmt.Sprintf("%s, its refusals seen by the supervisor (%d instructions)", a.Name, len(a.Program.Insns))
 }
 func (a Exec) String() string {
 	if len(a.Paths) == 1 {

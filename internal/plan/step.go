@@ -228,6 +228,16 @@ type (
 	Umask struct{ Mask uint32 }
 	// Chdir changes the working directory.
 	Chdir struct{ Dir string }
+	// Listen installs the workload's filter in a form that leaves what it refuses,
+	// and more, to a listener, and hands the listener to the supervisor.
+	Listen struct {
+		Name    string // of the policy
+		Level   seccomp.Level
+		Policy  seccomp.Policy  // which the listener answers by
+		Program seccomp.Program // the policy in that form
+		Plain   seccomp.Program // and as it is, for programs that join
+		Flags   uint32          // of seccomp(2)
+	}
 	// ExecInit executes process 1.
 	ExecInit struct{}
 )

@@ -149,6 +149,10 @@ type errno struct {
 	no   uint16
 }
 
+// Errno returns the number of the error that a answers with; ok is false for the
+// actions that are not errors.
+func (a Action) Errno() (number uint16, ok bool) { return errnoNumber(string(a)) }
+
 // errnoNumber returns the number of an errno name.
 func errnoNumber(name string) (uint16, bool) {
 	i := sort.Search(len(errnos), func(i int) bool { return errnos[i].name >= name })

@@ -195,6 +195,21 @@ func (p Policy) Decide(a Arch, nr uint32, args [6]uint64) Action {
 	return p.Default
 }
 
+// Why is the reason of the rule by which p decides a call: that of the default
+// action if there is none.
+func (p Policy) Why(a Arch, nr uint32, args [6]uint64) string {
+	name, ok := a.Name(nr)
+	if !ok {
+		return "no system call that Nucleus knows has this number"
+	}
+	for _, r := range p.Rules {
+		if slices.Contains(r.Calls, name) && r.holds(args) {
+			return r.Why
+		}
+	}
+	return "no rule allows it"
+}
+
 func (r Rule) holds(args [6]uint64) bool {
 	for _, c := range r.When {
 		if !c.holds(args[c.Arg]) {

@@ -1,0 +1,51 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/nucleus-container/nucleus/policy/seccomp"
+)
+
+// passName names the filter of a process 1 whose sandbox is observed: the policy
+// is in force already, by the filter with the listener.
+const passName = "pass (the policy is in force since the listener)"
+
+// initFilter is what process 1 installs for the workload: the policy, or where
+// the listener's filter holds it already, one that allows it to answer. The
+// kernel gives the strictest answer of all filters, and an error is stricter than
+// asking a listener (seccomp(2)).
+func (b *builder) initFilter() seccomp.Program {
+	if b.cmd.Observe == 0 {
+		return b.filter()
+	}
+	return seccomp.Pass(b.arch())
+}
+
+func (b *builder) initPolicy() string {
+	if b.cmd.Observe == 0 {
+		return "default"
+	}
+	return passName
+}
+
+// listen plans the filter with a listener.
+func (b *builder) listen() {
+	if b.cmd.Observe == 0 {
+		return
+	}
+	switch {
+	case b.host.SeccompFlags == 0:
+		b.fail("observe", "this kernel has no listeners for seccomp filters (SECCOMP_FILTER_FLAG_NEW_LISTENER, Linux 5.0)", "use --explain=off")
+		return
+	case b.cmd.Detach:
+		b.fail("observe", "nobody would be there to see what a detached sandbox is refused", "use --explain=off")
+		return
+	}
+	policy := seccomp.Default()
+	prog, err := policy.Observed(b.cmd.Observe).Compile(b.arch())
+	if err != nil {
+		b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
+		return
+	}
+	b.child("policy.seccomp", Listen{Name: "default", Level: b.cmd.Observe, Policy: policy, Program: prog, Plain: b.filter(), Flags: b.host.SeccompFlags})
+}

@@ -1,0 +1,106 @@
+package nucleus
+
+import (
+	"time"
+
+	"github.com/nucleus-container/nucleus/internal/enter"
+	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/observe"
+	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
+)
+
+// Level says how much a Watch sees.
+type Level int
+
+// The levels. Each sees what the one before it sees.
+const (
+	// Refusals are the system calls that the sandbox's policy refuses, and where
+	// connections go. A program that is refused nothing pays nothing.
+	Refusals Level = iota
+	// Files adds the calls that open, change and execute files. Each of them
+	// waits for this program.
+	Files
+	// Everything adds all other calls, but for those that every program makes
+	// all the time ([seccomp.Basic]).
+	Everything
+)
+
+// Watch sees what a program in a sandbox asks for. What the sandbox's policy
+// refuses is refused all the same, with the same error; only that this program
+// gives the answer, and so knows of it. While this program does not run, no such
+// call is answered.
+type Watch struct {
+	Level Level
+	// Most bounds the number of different calls that are remembered; 0: 10000.
+	Most int
+
+	recorder *observe.Recorder
+	serving  bool
+}
+
+// Call is a system call that a Watch saw, or several that differ only in when
+// they were made.
+type Call struct {
+	Name    string    `json:"name"`
+	NR      uint32    `json:"nr"`
+	Args    [6]uint64 `json:"args"`              // of the first
+	Refused string    `json:"refused,omitempty"` // the errno that the policy answered with
+	Rule    string    `json:"rule,omitempty"`    // why it does
+	Path    string    `json:"path,omitempty"`    // absolute, in the sandbox; symbolic links are not resolved
+	Second  string    `json:"second,omitempty"`  // of calls with two paths
+	Addr    string    `json:"addr,omitempty"`    // host:port, or a local socket's name (@: abstract)
+	Change  bool      `json:"change,omitempty"`  // it would change the file
+	Exec    bool      `json:"exec,omitempty"`    // it would execute it
+	Pid     int       `json:"pid"`               // of the thread that made the first, on the host
+	Process string    `json:"process"`           // its name
+	First   time.Time `json:"first"`
+	Count   int       `json:"count"`
+}
+
+func (w *Watch) level() seccomp.Level { return seccomp.Level(w.Level) + seccomp.Refusals }
+
+// listen has the recorder serve the listener of a plan.
+func (w *Watch) listen(p *plan.Plan, req *enter.Request) {
+	if w == nil {
+		return
+	}
+	for _, s := range p.Steps {
+		if a, ok := s.Do.(plan.Listen); ok {
+			most := w.Most
+			if most <= 0 {
+				most = 10000
+			}
+			w.recorder, w.serving = observe.New(a.Policy, a.Program.Arch, most), false
+			req.Listener = func(fd kernel.FD) {
+				w.serving = true
+				go w.recorder.Serve(fd)
+			}
+		}
+	}
+}
+
+// wait waits until the last process of the sandbox is gone.
+func (w *Watch) wait() error {
+	if w == nil || !w.serving {
+		return nil
+	}
+	_, _, err := w.recorder.Wait()
+	return err
+}
+
+// Calls returns what was seen so far, in the order of first appearance. lost
+// counts calls that were not remembered because there were too many different ones.
+func (w *Watch) Calls() (calls []Call, lost int) {
+	if w.recorder == nil {
+		return nil, 0
+	}
+	seen, lost := w.recorder.Calls()
+	for _, c := range seen {
+		calls = append(calls, Call{
+			Name: c.Name, NR: c.NR, Args: c.Args, Refused: string(c.Refused), Rule: c.Rule, Path: c.Path, Second: c.Second, Addr: c.Addr,
+			Change: c.Change, Exec: c.Exec, Pid: c.Pid, Process: c.Process, First: c.First, Count: c.Count,
+		})
+	}
+	return calls, lost
+}
