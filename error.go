@@ -22,6 +22,7 @@ const (
 	StageValidate  Stage = "validate"
 	StageProbe     Stage = "probe"
 	StageResolve   Stage = "resolve"
+	StageMode      Stage = "mode" // a row of the table of modes does not hold
 	StagePlan      Stage = "plan"
 	StageEnter     Stage = "enter"
 	StageSupervise Stage = "supervise"
@@ -147,6 +148,11 @@ func planError(err error) error {
 	var out []error
 	for _, e := range split(err) {
 		var u *plan.Unsupported
+		var row *plan.Broken
+		if errors.As(e, &row) {
+			out = append(out, modeError(row))
+			continue
+		}
 		if !errors.As(e, &u) {
 			out = append(out, &Error{Stage: StagePlan, Step: -1, Op: "make", Object: "plan", Err: e})
 			continue

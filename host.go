@@ -37,6 +37,9 @@ func probe(s *spec.Sandbox, detach bool) (*Host, error) {
 	if err != nil {
 		return nil, &Error{Stage: StageProbe, Step: -1, Op: "ask", Object: "the kernel", Err: err}
 	}
+	if asks.Lockdown {
+		f.Lockdown, f.LockdownWhy = host.Lockdown()
+	}
 	for _, name := range asks.Sources {
 		if err := host.Source(f, name); err != nil {
 			return nil, &Error{Stage: StageResolve, Step: -1, Op: "find", Object: name, Err: invalidError{err}}

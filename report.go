@@ -65,6 +65,7 @@ func (p *Process) Report() (*Report, error) {
 		return nil, err
 	}
 	r := &reporter{proc: proc, self: self, plan: p.plan.plan, report: &Report{Weakened: []WeakenedFact{}}}
+	r.mode()
 	r.namespaces()
 	r.identity()
 	r.files()
@@ -95,6 +96,17 @@ func (r *reporter) want(ok bool, format string, args ...any) {
 	if !ok {
 		r.wrong = append(r.wrong, fmt.Sprintf(format, args...))
 	}
+}
+
+// mode says which rows were checked before the program could run.
+func (r *reporter) mode() {
+	held := 0
+	for _, row := range plan.Invariants() {
+		if r.plan.Mode.Demands(row.From) {
+			held++
+		}
+	}
+	r.add("mode", "%s: %d invariant(s) held when it started (nucleus modes lists them)", r.plan.Mode, held)
 }
 
 func (r *reporter) namespaces() {

@@ -118,6 +118,13 @@ type Sandbox struct {
 	// Degrade names the features that may be weakened where this machine
 	// cannot enforce them. Everything else is enforced or it is an error.
 	Degrade []string `json:"degrade,omitempty"`
+
+	// Mode says how much must hold for the sandbox to start at all.
+	Mode Mode `json:"mode,omitempty"`
+	// Lockdown demands a state of the kernel's lockdown.
+	Lockdown Lockdown `json:"lockdown,omitempty"`
+	// Trust says how far the program is trusted.
+	Trust Trust `json:"trust,omitempty"`
 }
 
 // Bind is a host directory at a place that the sandbox chooses.

@@ -53,6 +53,7 @@ func (s *Sandbox) Validate() error {
 			c.bad("degrade", "%q is not a feature that can be degraded; known are %s and %s", d, DegradeLandlock, DegradeCgroup)
 		}
 	}
+	s.checkDemands(&c)
 	return errors.Join(c.problems...)
 }
 

@@ -127,6 +127,8 @@ func TestValidate(t *testing.T) {
 		{"timeout", Sandbox{Timeout: -1}, "timeout"},
 		{"timeout that nothing meets", Sandbox{Timeout: time.Millisecond - 1}, "timeout"},
 		{"degrade", Sandbox{Degrade: []string{DegradeCgroup, "seccomp"}}, "degrade"},
+		{"modes", Sandbox{Mode: ModeStrictAgent, Lockdown: LockdownConfidentiality, Trust: TrustUntrusted}, ""},
+		{"modes that do not exist", Sandbox{Mode: "agent", Lockdown: "none", Trust: "none"}, "mode lockdown trust"},
 		{"many at once", Sandbox{Name: "/", Workdir: "x", Env: []string{"A"}, Timeout: -1}, "name workdir env timeout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

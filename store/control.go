@@ -290,7 +290,7 @@ func (b *Sandbox) Update(ctx context.Context, l spec.Limits) error {
 	return b.locked(ctx, func(s *state) error {
 		c := *s.cfg
 		merge(&c.Sandbox.Limits, l)
-		if err := nucleus.Invalid(c.Sandbox.Validate()); err != nil {
+		if err := nucleus.Check(&c.Sandbox); err != nil {
 			return err
 		}
 		if s.running() {

@@ -117,6 +117,26 @@ var moreFlags = []flag{
 	{name: "allow-degraded", arg: "FEATURE[,...]", choice: spec.DegradeLandlock + " " + spec.DegradeCgroup, field: "degrade",
 		help: "Start although this machine cannot enforce a feature: landlock, cgroup.",
 		set:  setDegrade},
+	{name: "service-mode", arg: "MODE", choice: "agent strict-agent production", field: "mode",
+		help: "Demand that more holds, or the sandbox does not start: agent, strict-agent or production (agent). nucleus modes lists what each demands.",
+		set:  setMode},
+	{name: "strict-agent",
+		help: "The same as --service-mode strict-agent.",
+		set:  func(o *options, _ string) error { o.box.Mode = spec.ModeStrictAgent; return nil }},
+	{name: "require-kernel-lockdown", arg: "STATE", choice: "integrity confidentiality", field: "lockdown",
+		help: "Start only if the kernel is locked down, so that root cannot change it: integrity, or confidentiality, which includes it.",
+		set: func(o *options, v string) error {
+			state, err := oneOf(v, string(spec.LockdownIntegrity), string(spec.LockdownConfidentiality))
+			o.box.Lockdown = spec.Lockdown(state)
+			return err
+		}},
+	{name: "trust-level", arg: "LEVEL", choice: "trusted untrusted", field: "trust",
+		help: "Say how far the program is trusted: trusted, or untrusted, which demands a kernel of the sandbox's own and is refused as long as there is none.",
+		set: func(o *options, v string) error {
+			level, err := oneOf(v, string(spec.TrustTrusted), string(spec.TrustUntrusted))
+			o.box.Trust = spec.Trust(level)
+			return err
+		}},
 
 	{group: "Output", name: "report", arg: "text|json", optional: true, choice: "text json",
 		help: "Say on standard error what the kernel enforces once the program runs.",
@@ -189,6 +209,14 @@ func setUserns(o *options, v string) error {
 	mode, err := oneOf(v, "private", "host")
 	if o.box.Userns = spec.UsernsPrivate; mode == "host" {
 		o.box.Userns = spec.UsernsHost
+	}
+	return err
+}
+
+func setMode(o *options, v string) error {
+	mode, err := oneOf(v, spec.ModeAgent.String(), spec.ModeStrictAgent.String(), spec.ModeProduction.String())
+	if o.box.Mode = spec.Mode(mode); mode == spec.ModeAgent.String() {
+		o.box.Mode = spec.ModeAgent
 	}
 	return err
 }

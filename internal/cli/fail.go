@@ -19,9 +19,13 @@ func say(format string, args ...any) {
 
 // fail prints an error, its hint below it, and returns the exit code for it.
 func fail(cmd *command, err error) int {
-	say("nucleus: %s\n", message(cmd, err))
-	if hint := hintOf(err); hint != "" {
-		say("  hint: %s\n", hint)
+	if rows := modeRows(err); rows != "" {
+		say("%s", rows)
+	} else {
+		say("nucleus: %s\n", message(cmd, err))
+		if hint := hintOf(err); hint != "" {
+			say("  hint: %s\n", hint)
+		}
 	}
 	var usage usageError
 	var start *store.StartError
@@ -38,6 +42,21 @@ func fail(cmd *command, err error) int {
 		return exitNotExecutable
 	}
 	return exitFailed
+}
+
+// modeRows says which rows of a mode do not hold, each on a line of its own. An
+// error about anything else is no such thing.
+func modeRows(err error) string {
+	var b strings.Builder
+	for _, e := range each(err) {
+		var ne *nucleus.Error
+		if !errors.As(e, &ne) || ne.Stage != nucleus.StageMode {
+			return ""
+		}
+		line := fmt.Sprintf("nucleus: %s: %s: %v; %s", ne.Op, ne.Object, ne.Err, ne.Hint)
+		b.WriteString(strings.ReplaceAll(line, "\n", "; ") + "\n")
+	}
+	return b.String()
 }
 
 // message is the error on one line, in the words of the command line: a problem

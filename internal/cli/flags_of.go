@@ -114,6 +114,9 @@ func (w *flagWriter) box(b spec.Sandbox) {
 	w.on("tty", b.Terminal)
 	w.duration("timeout", b.Timeout)
 	w.text("allow-degraded", strings.Join(b.Degrade, ","))
+	w.text("service-mode", string(b.Mode))
+	w.text("require-kernel-lockdown", string(b.Lockdown))
+	w.text("trust-level", string(b.Trust))
 }
 
 // identity is a user as the flag has it: by name if that still means the same.

@@ -51,6 +51,7 @@ func fullDescription(r *rand.Rand) (box spec.Sandbox, s spec.Service) {
 	fill(reflect.ValueOf(&box).Elem(), r)
 	fill(reflect.ValueOf(&s).Elem(), r)
 	box.Userns, box.Degrade = spec.UsernsHost, []string{spec.DegradeLandlock}
+	box.Mode, box.Lockdown, box.Trust = spec.ModeProduction, spec.LockdownIntegrity, spec.TrustTrusted
 	box.User.Name, box.Network, box.Workdir = "", spec.NetworkNone, "/w"
 	box.Env = []string{"A=b c", "D="}
 	box.Limits.MemorySwap = box.Limits.Memory * 2

@@ -60,6 +60,9 @@ func TestFlags(t *testing.T) {
 		{"--timeout 1m30s", spec.Sandbox{Timeout: 90 * time.Second}},
 		{"--userns host", spec.Sandbox{Userns: spec.UsernsHost}},
 		{"--userns host --userns private", spec.Sandbox{}},
+		{"--service-mode production --require-kernel-lockdown integrity", spec.Sandbox{Mode: spec.ModeProduction, Lockdown: spec.LockdownIntegrity}},
+		{"--strict-agent --trust-level untrusted", spec.Sandbox{Mode: spec.ModeStrictAgent, Trust: spec.TrustUntrusted}},
+		{"--strict-agent --service-mode agent", spec.Sandbox{}},
 		{"--time-namespace --allow-degraded landlock,cgroup", spec.Sandbox{TimeNamespace: true, Degrade: []string{"landlock", "cgroup"}}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
@@ -102,6 +105,7 @@ func TestProblemsNameFlags(t *testing.T) {
 		"limits.pids": "--pids", "limits.io[0]": "--io-limit", "limits.memlock": "--memlock", "volumes[3].target": "--volume", "tmpfs[0].target": "--tmpfs",
 		"context.source": "--context", "workspace": "--workspace", "user.uid": "--user", "userns": "--userns", "env": "--env", "timeout": "--timeout",
 		"name": "--name", "hostname": "--hostname", "workdir": "--workdir", "degrade": "--allow-degraded", "scratch": "--scratch", "network": "network",
+		"mode": "--service-mode", "lockdown": "--require-kernel-lockdown", "trust": "--trust-level",
 	} {
 		if got := runCommand.flagFor(field); got != want {
 			t.Errorf("%s: got %s, want %s", field, got, want)

@@ -26,6 +26,11 @@ type Host struct {
 	// Memlock is the hard limit on locked memory in bytes.
 	Memlock uint64 `json:"memlock"`
 
+	// Lockdown is the state of the kernel's lockdown, if it was asked for: a word
+	// of kernel_lockdown(7), or empty where LockdownWhy says why nobody knows.
+	Lockdown    string `json:"lockdown,omitempty"`
+	LockdownWhy string `json:"lockdown_why,omitempty"`
+
 	Cgroup Cgroup `json:"cgroup"`
 
 	// Paths are the files that a plan may mention, by absolute path. A path

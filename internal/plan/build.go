@@ -18,13 +18,21 @@ import (
 type Plan struct {
 	Steps    []Step
 	Weakened []Weakening
+	Mode     spec.Mode // whose invariants it keeps
 }
 
 // Weakening is something that this machine cannot enforce, and why.
 type Weakening struct {
 	Feature string `json:"feature"`
 	Why     string `json:"why"`
+	// By is what lets it pass: a feature that the Spec's Degrade names, or
+	// ByKernel.
+	By string `json:"by,omitempty"`
 }
+
+// ByKernel lets a weakening pass that no program can do anything about on this
+// kernel, as this user. Which these are is a row of the table of modes.
+const ByKernel = "kernel"
 
 // Command is the program to run.
 type Command struct {
@@ -84,14 +92,19 @@ type mountPoint struct {
 }
 
 // Build makes the plan of a sandbox on a machine. The Spec must be valid. The
-// error, if any, joins an *Unsupported for every part that cannot be done here.
+// error, if any, joins an *Unsupported for every part that cannot be done here,
+// or a *Broken for every row of the Spec's mode that does not hold.
 func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
+	if err := judge(subject{spec: s, host: h}, Asked, Machine); err != nil {
+		return nil, err
+	}
 	b := &builder{spec: s, host: h, cmd: c, dirs: map[string]bool{"/": true}, files: map[string]bool{}, links: map[string]string{}, steps: make([]Step, 0, 192)}
 	b.owned = s.Userns != spec.UsernsHost
 	b.ranged = b.owned && h.Privileged()
 	if !b.owned && !h.Privileged() {
 		b.fail("userns", "only root can keep the host's user namespace", "leave out --userns host")
 	}
+	b.demands()
 	limits := b.limits()
 	b.prepare(limits)
 	b.clone(limits)
@@ -103,8 +116,11 @@ func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
 	}
-	p := &Plan{Steps: b.steps, Weakened: b.weak}
+	p := &Plan{Steps: b.steps, Weakened: b.weak, Mode: s.Mode}
 	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	if err := judge(subject{s, h, p}, Planned, Kernel); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -124,8 +140,9 @@ func (b *builder) fail(field, why, fix string) {
 	b.errs = append(b.errs, &Unsupported{Field: field, Why: why, Fix: fix})
 }
 
-func (b *builder) weaken(feature, why string) {
-	b.weak = append(b.weak, Weakening{feature, why})
+// weaken notes what is not enforced, and by what feature of Degrade that may be.
+func (b *builder) weaken(feature, why, by string) {
+	b.weak = append(b.weak, Weakening{feature, why, by})
 }
 
 func (b *builder) mayDegrade(feature string) bool { return slices.Contains(b.spec.Degrade, feature) }
@@ -147,18 +164,19 @@ func (b *builder) limits() limitPlan {
 	var l limitPlan
 	want := b.spec.Limits
 	ask := want
-	if !b.owned && ask.Pids == 0 { // RLIMIT_NPROC does not bind the host's root
+	// RLIMIT_NPROC does not bind the host's root, and a stricter mode wants a
+	// limit that no process can be missed by.
+	if ask.Pids == 0 && (!b.owned || b.spec.Mode.Demands(spec.ModeStrictAgent)) {
 		ask.Pids = spec.DefaultPids
 	}
 	if ask.NeedsCgroup() {
 		controllers, writes, missing := LimitWrites(b.host.Cgroup, ask)
 		for _, m := range missing {
-			byDefault := m.Field == "limits.pids" && want.Pids == 0
-			if !byDefault && !b.mayDegrade(spec.DegradeCgroup) {
+			if !b.mayDegrade(spec.DegradeCgroup) {
 				b.fail(m.Field, m.Why, m.Fix)
 				continue
 			}
-			b.weaken(m.Field, m.Why)
+			b.weaken(m.Field, m.Why, spec.DegradeCgroup)
 		}
 		l.controllers, l.writes = controllers, writes
 	}
@@ -275,7 +293,7 @@ func (b *builder) identity(l limitPlan) {
 	b.child("policy", Securebits{})
 	b.child("user", SetIDs{UID: b.spec.User.UID, GID: b.spec.User.GID, KeepGroups: b.owned && !b.ranged})
 	if b.owned && !b.ranged {
-		b.weaken("user.groups", "the kernel does not let an ordinary user drop supplementary groups (user_namespaces(7)); files that they may read stay readable if they are mounted")
+		b.weaken("user.groups", "the kernel does not let an ordinary user drop supplementary groups (user_namespaces(7)); files that they may read stay readable if they are mounted", ByKernel)
 	}
 	b.child("hostname", Hostname{Name: b.hostname()})
 	b.child("network", LoopbackUp{})
@@ -319,13 +337,14 @@ func (b *builder) root() {
 
 // procOptions hides processes from those who may not trace them, but for the
 // members of a group: programs that join. The sandbox of an ordinary user has one
-// group, so there everyone sees everyone if programs may join.
+// group, so there everyone sees everyone if programs may join; not in production,
+// where such programs see themselves alone.
 func (b *builder) procOptions() []string {
 	const hide = "hidepid=invisible"
 	switch {
 	case !b.owned || b.ranged:
 		return []string{hide, fmt.Sprintf("gid=%d", SeeGroup)}
-	case b.cmd.Joinable:
+	case b.cmd.Joinable && !b.spec.Mode.Demands(spec.ModeProduction):
 		return []string{hide, fmt.Sprintf("gid=%d", b.spec.User.GID)}
 	}
 	return []string{hide}

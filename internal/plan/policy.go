@@ -13,6 +13,10 @@ import (
 // TCP is not handled: the sandbox's network namespace holds its own loopback
 // device and nothing else, so a port rule would only forbid a program to talk
 // to itself.
+//
+// Any Landlock at all counts in agent mode: what later versions added is
+// reported as weaker where it is missing, and the mounts and the other layers
+// enforce it without Landlock. The stricter modes have a row about it.
 func (b *builder) landlock() {
 	cfg := landlock.Default().With(b.rules()...)
 	rules, lost, err := cfg.Downgrade(b.host.LandlockABI)
@@ -25,25 +29,16 @@ func (b *builder) landlock() {
 			"enable it (CONFIG_SECURITY_LANDLOCK, and landlock in the lsm= boot parameter), or accept less with --allow-degraded landlock")
 		return
 	case rules.Empty():
-		b.weaken("policy.landlock", noLandlock)
+		b.weaken("policy.landlock", noLandlock, spec.DegradeLandlock)
 		return
 	}
 	for _, l := range lost {
-		if l.Widens && l.NeedABI <= baseABI && !b.mayDegrade(spec.DegradeLandlock) {
-			b.fail("policy.landlock", l.String(), "use a newer kernel, or accept less with --allow-degraded landlock")
-			continue
-		}
-		b.weaken("policy.landlock", l.String())
+		b.weaken("policy.landlock", l.String(), ByKernel)
 	}
 	b.child("policy.landlock", Landlock{Rules: rules})
 }
 
 const noLandlock = "this kernel has no Landlock"
-
-// baseABI is what a kernel must have for Landlock to count: any at all. What
-// later versions added is reported as weaker where it is missing; the mounts
-// and the other layers enforce it without Landlock.
-const baseABI = 1
 
 // rules are what a sandbox may do with its files.
 func (b *builder) rules() []landlock.PathRule {
@@ -95,11 +90,14 @@ type Asks struct {
 	System  []string // paths of everyone's
 	Sources []string // paths that the Spec names
 	Cgroup  bool     // control groups: asking costs a tenth of a start
+	// Lockdown is the state of the kernel's lockdown.
+	Lockdown bool
 }
 
 // AsksOf says what Build must know about the host for s.
 func AsksOf(s *spec.Sandbox) Asks {
-	a := Asks{System: probeable(s), Cgroup: s.Limits.NeedsCgroup() || s.Userns == spec.UsernsHost}
+	a := Asks{System: probeable(s), Lockdown: s.Lockdown != spec.LockdownAny}
+	a.Cgroup = s.Limits.NeedsCgroup() || s.Userns == spec.UsernsHost || s.Mode.Demands(spec.ModeStrictAgent)
 	if s.Context != nil {
 		a.Sources = append(a.Sources, s.Context.Source)
 	}

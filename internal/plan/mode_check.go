@@ -1,0 +1,178 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// fullABI is the least Landlock of the stricter modes. The row full-landlock
+// says why.
+const fullABI = 6
+
+// kernelLimits are the weakenings that pass in every mode, because no program
+// can do anything about them. Landlock as such is not one of them: a kernel that
+// lacks it weakens by DegradeLandlock.
+var kernelLimits = [...]string{"user.groups", "policy.landlock"}
+
+func foundWeakened(s subject) string {
+	var out []string
+	for _, w := range s.plan.Weakened {
+		limit := w.By == ByKernel && slices.Contains(kernelLimits[:], w.Feature)
+		if !limit && !slices.Contains(s.spec.Degrade, w.By) {
+			out = append(out, w.Feature+" is not enforced: "+w.Why)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func foundDegraded(s subject) string {
+	if len(s.spec.Degrade) == 0 {
+		return ""
+	}
+	return strings.Join(s.spec.Degrade, ", ") + " may be degraded"
+}
+
+func foundHostUserns(s subject) string {
+	if s.spec.Userns == spec.UsernsPrivate {
+		return ""
+	}
+	return "the user namespace is the " + string(s.spec.Userns) + "'s"
+}
+
+func foundUnboundedTasks(s subject) string {
+	if s.spec.Limits.EffectivePids() != 0 {
+		return ""
+	}
+	return "the number of tasks is not bounded"
+}
+
+// There is one network so far, and it has no use for names.
+func foundNetworkWithoutDNS(s subject) string {
+	if s.spec.Network == spec.NetworkNone {
+		return ""
+	}
+	return fmt.Sprintf("the network is %q, and no DNS server is named", s.spec.Network)
+}
+
+func foundHostNetwork(s subject) string {
+	if s.spec.Network != "host" {
+		return ""
+	}
+	return "the network is the host's"
+}
+
+func foundOldLandlock(s subject) string {
+	switch abi := s.host.LandlockABI; {
+	case abi >= fullABI:
+		return ""
+	case abi > 0:
+		return fmt.Sprintf("this kernel has Landlock ABI %d", abi)
+	}
+	return noLandlock
+}
+
+func foundNoCgroup(s subject) string {
+	tasks := false
+	for _, st := range s.plan.Steps {
+		w, ok := st.Do.(CgroupWrite)
+		tasks = tasks || ok && w.Controller == "pids"
+	}
+	if tasks {
+		return ""
+	}
+	return "no control group bounds the number of tasks"
+}
+
+func foundHostRoot(subject) string { return "the root is made of the host's directories" }
+
+func foundNoMemory(s subject) string {
+	if s.spec.Limits.Memory != 0 {
+		return ""
+	}
+	return "memory is not bounded"
+}
+
+func foundNoCPU(s subject) string {
+	if s.spec.Limits.MilliCPUs != 0 {
+		return ""
+	}
+	return "processor time is not bounded"
+}
+
+func foundWritableCode(s subject) string {
+	var out []string
+	if w := s.spec.Workspace; w != nil && w.Exec {
+		out = append(out, "/workspace")
+	}
+	for _, v := range s.spec.Volumes {
+		if v.Writable && v.Exec {
+			out = append(out, v.Target)
+		}
+	}
+	for _, t := range s.spec.Tmpfs {
+		if t.Exec {
+			out = append(out, t.Target)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "writable and executable: " + strings.Join(out, ", ")
+}
+
+func foundWriteAndExecute(s subject) string {
+	for _, st := range s.plan.Steps {
+		a, ok := st.Do.(Landlock)
+		if !ok {
+			continue
+		}
+		rules := landlock.Config{HandleFS: a.Rules.HandleFS, Rules: a.Rules.Rules}
+		if places := rules.WriteAndExecute(); len(places) > 0 {
+			return "written and executed: " + strings.Join(places, ", ")
+		}
+		return ""
+	}
+	return "there are no Landlock rules"
+}
+
+func foundShownProcesses(s subject) string {
+	for _, st := range s.plan.Steps {
+		n, ok := st.Do.(NewMount)
+		if !ok || n.Type != "proc" {
+			continue
+		}
+		if !slices.Contains(n.Options, "hidepid=invisible") {
+			return "proc is mounted with " + strings.Join(n.Options, ",")
+		}
+		if slices.Contains(n.Options, fmt.Sprintf("gid=%d", s.spec.User.GID)) {
+			return "proc shows everything to the program's own group"
+		}
+		return ""
+	}
+	return "the plan mounts no proc"
+}
+
+// demands are those of the Spec that are no mode's.
+func (b *builder) demands() {
+	if b.spec.Trust == spec.TrustUntrusted {
+		b.fail("trust", "a program that is not trusted at all needs the gVisor tier, a kernel of the sandbox's own, which Nucleus does not have yet",
+			"run it in a virtual machine, or say --trust-level trusted if the host's kernel may be shared with it")
+	}
+	b.lockdown()
+}
+
+// lockdown compares the kernel's word with what is demanded. Silence is a no.
+func (b *builder) lockdown() {
+	want, have := b.spec.Lockdown, spec.Lockdown(b.host.Lockdown)
+	switch {
+	case want == spec.LockdownAny, have == want, want == spec.LockdownIntegrity && have == spec.LockdownConfidentiality:
+	case have == "":
+		b.fail("lockdown", "it is not known whether the kernel is locked down: "+b.host.LockdownWhy, "mount securityfs at /sys/kernel/security, on a kernel with CONFIG_SECURITY_LOCKDOWN_LSM")
+	default:
+		b.fail("lockdown", fmt.Sprintf("the kernel's lockdown is %s, not %s", have, want), "boot with lockdown="+string(want))
+	}
+}
