@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,10 @@ func main() {
 	only := flag.String("only", "", "measure only the tables with this in their title")
 	heap := flag.Int("heap", 0, "internal: run the API rows with this heap in MiB and print them")
 	flag.Parse()
+	if n, err := strconv.Atoi(os.Getenv(callsEnv)); err == nil {
+		makeCalls(n)
+		return
+	}
 	if *heap > 0 {
 		heapRow(*heap, *n)
 		return
@@ -129,6 +134,16 @@ func run(bin string, n int, only string) (err error) {
 	}
 	if strings.Contains("Life: output", only) {
 		if err := l.logTable(); err != nil {
+			return err
+		}
+	}
+	if strings.Contains("Policy: calls", only) {
+		if err := callTable(); err != nil {
+			return err
+		}
+	}
+	if strings.Contains("Policy: files", only) {
+		if err := treeTable(dir, bin); err != nil {
 			return err
 		}
 	}
