@@ -1,9 +1,11 @@
 package nucleus
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nucleus-container/nucleus/internal/host"
@@ -158,14 +160,39 @@ func (r *reporter) files() {
 
 func (r *reporter) policy() {
 	r.want(r.proc.Status["Seccomp"] == "2", "seccomp mode is %q", r.proc.Status["Seccomp"])
+	filters, seen := r.filters(), false
 	for _, s := range r.plan.Steps {
 		switch a := s.Do.(type) {
+		case plan.Listen:
+			seen = true
+			r.add("seccomp", "filter mode, %s filters; the %s policy, %d instructions, its refusals answered by who supervises", filters, a.Name, len(a.Program.Insns))
 		case plan.Seccomp:
-			r.add("seccomp", "filter mode, %s filter(s); the %s policy, %d instructions", r.proc.Status["Seccomp_filters"], a.Name, len(a.Program.Insns))
+			if !seen {
+				r.add("seccomp", "filter mode, %s filter(s); the %s policy, %d instructions", filters, a.Name, len(a.Program.Insns))
+			}
 		case plan.Landlock:
 			r.add("landlock", "ABI %d, %d path rules (accepted by the kernel, which offers no way to read them back)", a.Rules.ABI, len(a.Rules.Rules))
 		}
 	}
+}
+
+// filters is how many seccomp filters the program has, as the kernel counts them
+// (5.9): ours, and those that we have ourselves.
+func (r *reporter) filters() string {
+	want := 0
+	for _, s := range r.plan.Steps {
+		switch s.Do.(type) {
+		case plan.Listen, plan.Seccomp:
+			want++
+		}
+	}
+	text := r.proc.Status["Seccomp_filters"]
+	own, err := strconv.Atoi(cmp.Or(r.self.Status["Seccomp_filters"], "0"))
+	got, e := strconv.Atoi(text)
+	if text != "" {
+		r.want(err == nil && e == nil && got >= own+want, "it has %s seccomp filters, and is to have %d more than our %d", text, want, own)
+	}
+	return text
 }
 
 func (r *reporter) limits(p *Process) {

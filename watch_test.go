@@ -1,14 +1,39 @@
 package nucleus_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 	"github.com/nucleus-container/nucleus/spec"
 )
+
+// TestWatchReport: the kernel confirms both filters.
+func TestWatchReport(t *testing.T) {
+	needSandbox(t)
+	FailsWithout(t, func(a *attempt) error {
+		c := a.probe(&spec.Sandbox{}, "hang")
+		c.Watch = &nucleus.Watch{}
+		if err := c.Start(); err != nil {
+			a.refused = err
+			return err
+		}
+		r, err := c.Process.Report()
+		_ = c.Process.Kill()
+		_ = c.Wait()
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(r.String(), "the default policy") || strings.Contains(r.String(), "pass") {
+			return fmt.Errorf("got %s", r)
+		}
+		return nil
+	}, without(plan.Listen{}))
+}
 
 // TestWatchSeesRefusals: a refused call is refused with the policy's errno, and
 // seen with who made it and why.
