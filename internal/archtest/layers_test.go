@@ -17,7 +17,7 @@ var (
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
 		"internal/plan", "internal/record", "internal/resolve", "internal/logger", "internal/logs",
-		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer")
+		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer", "internal/rootfs")
 	upper = join(middle, "internal/enter", "internal/supervise", "internal/observe") // and layer 3
 )
 
@@ -50,6 +50,7 @@ var may = map[string][]string{
 	"internal/restart":  {"spec"},
 	"internal/unit":     {"spec"},
 	"internal/transfer": lower,
+	"internal/rootfs":   {"internal/kernel"},
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,

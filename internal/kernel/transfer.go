@@ -14,6 +14,7 @@ const (
 	Beneath      = unix.RESOLVE_BENEATH       // what leads out of the directory is EXDEV
 	NoSymlinks   = unix.RESOLVE_NO_SYMLINKS   // a link on the way is ELOOP
 	NoMagicLinks = unix.RESOLVE_NO_MAGICLINKS // so are those of proc, which lead anywhere
+	NoCrossing   = unix.RESOLVE_NO_XDEV       // a mount on the way is EXDEV
 )
 
 // More flags for Open and OpenAt.
@@ -249,6 +250,7 @@ const (
 	EMFILE  = unix.EMFILE
 	ENFILE  = unix.ENFILE
 	EBUSY   = unix.EBUSY
+	EXDEV   = unix.EXDEV
 )
 
 // More kinds of files, of a mode.
