@@ -158,6 +158,13 @@ var verbs = map[string]func([]string) string{
 		}
 		return verdict(errors.Join(err, unix.Close(fd)))
 	},
+	"listen": func(a []string) string {
+		l, err := net.Listen(a[0], a[1])
+		if err == nil {
+			err = l.Close()
+		}
+		return verdict(err)
+	},
 	"connect": func(a []string) string {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {

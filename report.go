@@ -10,6 +10,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/host"
 	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy/caps"
 )
 
 // Report says what is enforced on a running program. Every line but those that
@@ -133,10 +134,12 @@ func (r *reporter) identity() {
 	} else {
 		r.add("identity", "user %s on the host (map: %s)", uid, r.proc.UIDMap)
 	}
-	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
-		r.want(strings.Trim(r.proc.Status[set], "0") == "", "%s is %s", set, r.proc.Status[set])
+	kept := r.plan.Kept.Caps
+	for set, want := range map[string]caps.Set{"CapInh": kept.Inheritable, "CapPrm": kept.Permitted, "CapEff": kept.Effective, "CapBnd": kept.Bounding, "CapAmb": kept.Ambient} {
+		got, err := caps.FromHex(r.proc.Status[set])
+		r.want(err == nil && got == want, "%s is %s, the policy says %s", set, r.proc.Status[set], want)
 	}
-	r.add("capabilities", "none, in any of the five sets")
+	r.add("capabilities", "%s", kept)
 	r.want(r.proc.Status["NoNewPrivs"] == "1", "no_new_privs is %q", r.proc.Status["NoNewPrivs"])
 	r.add("no_new_privs", "executing a program cannot gain privileges")
 }
@@ -171,7 +174,7 @@ func (r *reporter) policy() {
 				r.add("seccomp", "filter mode, %s filter(s); the %s policy, %d instructions", filters, a.Name, len(a.Program.Insns))
 			}
 		case plan.Landlock:
-			r.add("landlock", "ABI %d, %d path rules (accepted by the kernel, which offers no way to read them back)", a.Rules.ABI, len(a.Rules.Rules))
+			r.add("landlock", "%s (accepted by the kernel, which offers no way to read them back)", a)
 		}
 	}
 }

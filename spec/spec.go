@@ -13,6 +13,8 @@ package spec
 import (
 	"fmt"
 	"time"
+
+	"github.com/nucleus-container/nucleus/policy"
 )
 
 // Bytes is an amount of memory or storage in bytes. Zero means not set.
@@ -109,6 +111,10 @@ type Sandbox struct {
 	Env []string `json:"env,omitempty"`
 	// Terminal gives the workload a terminal of the sandbox's own.
 	Terminal bool `json:"terminal,omitempty"`
+
+	// Policy says what programs may do beyond, or short of, the defaults: system
+	// calls, capabilities, files. Package policy/files reads one from files.
+	Policy *policy.Policy `json:"policy,omitempty"`
 
 	// Limits bound what it uses.
 	Limits Limits `json:"limits"`

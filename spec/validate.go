@@ -42,6 +42,9 @@ func (s *Sandbox) Validate() error {
 	for _, kv := range s.Env {
 		checkEnv(&c, kv)
 	}
+	if err := s.Policy.Validate(); err != nil {
+		c.bad("policy", "%v", err)
+	}
 	s.Limits.check(&c)
 	if s.Timeout < 0 {
 		c.bad("timeout", "%v is negative", s.Timeout)

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
 
 // fields are the fields that an error of Validate complains about, in order.
@@ -124,6 +128,9 @@ func TestValidate(t *testing.T) {
 		{"more tasks than a kernel has", limits(Limits{Pids: 4194305}), "limits.pids"},
 		{"a device without a limit", limits(Limits{IO: []IOLimit{{ReadBPS: 1}, {Major: 8}}}), "limits.io[1]"},
 
+		{"a policy that the kernel would not keep", Sandbox{Policy: &policy.Policy{Caps: &caps.Sets{Effective: 1}}}, "policy"},
+		{"a policy of nothing", Sandbox{Policy: &policy.Policy{}}, ""},
+
 		{"timeout", Sandbox{Timeout: -1}, "timeout"},
 		{"timeout that nothing meets", Sandbox{Timeout: time.Millisecond - 1}, "timeout"},
 		{"degrade", Sandbox{Degrade: []string{DegradeCgroup, "seccomp"}}, "degrade"},
@@ -172,6 +179,13 @@ func TestJSONKeepsEverything(t *testing.T) {
 
 // fill gives every field a value that is not zero.
 func fill(v reflect.Value) {
+	switch v.Interface().(type) {
+	case seccomp.Op:
+		v.Set(reflect.ValueOf(seccomp.Eq))
+		return
+	case caps.Set: // its names are in capitals
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -187,9 +201,9 @@ func fill(v reflect.Value) {
 		v.SetString("X")
 	case reflect.Bool:
 		v.SetBool(true)
-	case reflect.Uint32, reflect.Uint64:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(7)
-	case reflect.Int64:
+	case reflect.Int, reflect.Int64:
 		v.SetInt(7)
 	}
 }

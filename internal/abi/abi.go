@@ -57,6 +57,7 @@ const (
 	PRSetSecurebits  = 28
 	PRSetNoNewPrivs  = 38 // 3.5
 	PRCapAmbient     = 47 // 4.3
+	PRCapAmbientUp   = 2  // PR_CAP_AMBIENT_RAISE
 	PRCapAmbientNone = 4  // PR_CAP_AMBIENT_CLEAR_ALL
 )
 

@@ -11,7 +11,7 @@ const module = "github.com/nucleus-container/nucleus"
 
 // Sets of packages that the layers below are written with.
 var (
-	policies = []string{"policy/caps", "policy/landlock", "policy/seccomp"}
+	policies = []string{"policy", "policy/caps", "policy/landlock", "policy/seccomp"}
 	values   = join(policies, "internal/abi")                                   // layer 0 without child
 	facts    = join(values, "spec", "internal/facts")                           // and the pure part of layer 1
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"policy/caps":     {"internal/abi"},
 	"policy/landlock": {"internal/abi"},
 	"policy/seccomp":  {"internal/abi"},
+	"policy":          {"policy/caps", "policy/landlock", "policy/seccomp"},
 	// Layer 1: what is asked for, what there is, and the door to the kernel.
 	"spec":            values,
 	"internal/facts":  values,

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -13,6 +14,8 @@ import (
 // flag can say.
 func fill(v reflect.Value, r *rand.Rand) {
 	switch v.Interface().(type) {
+	case *policy.Policy: // by hand
+		return
 	case time.Duration:
 		v.SetInt(int64(time.Duration(1+r.IntN(5000)) * time.Millisecond))
 		return
@@ -48,7 +51,9 @@ func fill(v reflect.Value, r *rand.Rand) {
 
 // fullDescription has every field set to something that a flag can say.
 func fullDescription(r *rand.Rand) (box spec.Sandbox, s spec.Service) {
+	box.Policy = &policy.Policy{}
 	fill(reflect.ValueOf(&box).Elem(), r)
+	box.Policy = nil
 	fill(reflect.ValueOf(&s).Elem(), r)
 	box.Userns, box.Degrade = spec.UsernsHost, []string{spec.DegradeLandlock}
 	box.Mode, box.Lockdown, box.Trust = spec.ModeProduction, spec.LockdownIntegrity, spec.TrustTrusted

@@ -11,6 +11,7 @@ import (
 	"github.com/nucleus-container/nucleus/internal/child"
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy/caps"
 )
 
 // System calls newer than the generic table's split have one number everywhere
@@ -134,7 +135,7 @@ func (e *encoder) encode(i int, a plan.Action) {
 		e.mount(a)
 	case plan.Mkdir, plan.MakeLink, plan.Touch, plan.WriteFile, plan.CopyFile, plan.Chdir, plan.Umask:
 		e.file(a)
-	case plan.Securebits, plan.SetIDs, plan.DropBounding, plan.ClearAmbient, plan.DropCaps, plan.NoNewPrivs, plan.Landlock, plan.Rlimit, plan.Keyring:
+	case plan.Securebits, plan.SetIDs, plan.KeepCaps, plan.DropBounding, plan.ClearAmbient, plan.DropCaps, plan.NoNewPrivs, plan.Landlock, plan.Rlimit, plan.Keyring:
 		e.confine(a)
 	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.Deadline, plan.JoinNamespaces, plan.Listen, plan.ExecInit:
 		e.process(a)
@@ -232,13 +233,19 @@ func (e *encoder) confine(a plan.Action) {
 		e.op("setresuid", syscall.SYS_SETRESUID, u, u, u)
 	case plan.DropBounding:
 		for c := range a.Last + 1 {
-			e.prctl(abi.PRCapBSetDrop, uintptr(c))
+			if !a.Keep.Has(caps.Cap(c)) {
+				e.prctl(abi.PRCapBSetDrop, uintptr(c))
+			}
+		}
+	case plan.KeepCaps:
+		e.capset(a.Held, a.Held, a.Inheritable)
+		for _, c := range a.Ambient.Caps() {
+			e.prctl(abi.PRCapAmbient, abi.PRCapAmbientUp, uintptr(c), 0, 0)
 		}
 	case plan.ClearAmbient:
 		e.prctl(abi.PRCapAmbient, abi.PRCapAmbientNone)
 	case plan.DropCaps:
-		const version3 = 0x20080522
-		e.op("capset", syscall.SYS_CAPSET, e.words(version3), e.words(0, 0, 0))
+		e.capset(a.Keep, a.Keep, a.Inheritable)
 	case plan.NoNewPrivs:
 		e.prctl(abi.PRSetNoNewPrivs, 1)
 	case plan.Keyring:
@@ -248,6 +255,15 @@ func (e *encoder) confine(a plan.Action) {
 	case plan.Landlock:
 		e.landlock(a)
 	}
+}
+
+// capset replaces three of the sets; what is ambient shrinks with them.
+func (e *encoder) capset(effective, permitted, inheritable caps.Set) {
+	const version3 = 0x20080522
+	low := func(a, b caps.Set) uint64 { return uint64(uint32(a)) | uint64(uint32(b))<<32 }
+	// struct __user_cap_data_struct[2]: three words of the low halves, then of the high ones.
+	e.op("capset", syscall.SYS_CAPSET, e.words(version3),
+		e.words(low(effective, permitted), low(inheritable, effective>>32), low(permitted>>32, inheritable>>32)))
 }
 
 func (e *encoder) process(a plan.Action) {
@@ -335,6 +351,10 @@ func (e *encoder) landlock(a plan.Landlock) {
 		attr := abi.LandlockPathBeneathAttr(uint64(rule.Allow), int32(fd))
 		e.op("landlock_add_rule "+rule.Path, sysLandlockAdd, uintptr(rules), abi.LandlockRulePathBeneath, e.Data(attr[:]), 0)
 		e.close(fd)
+	}
+	for _, rule := range r.Ports {
+		attr := abi.LandlockNetPortAttr(uint64(rule.Allow), rule.Port)
+		e.op(fmt.Sprintf("landlock_add_rule port %d", rule.Port), sysLandlockAdd, uintptr(rules), abi.LandlockRuleNetPort, e.Data(attr[:]), 0)
 	}
 	e.op("landlock_restrict_self", sysLandlockApply, uintptr(rules), 0)
 	e.close(rules)

@@ -285,7 +285,9 @@ func opsFor(steps []plan.Step) int {
 		case plan.DropBounding:
 			n += a.Last + 1
 		case plan.Landlock:
-			n += 3 + 3*len(a.Rules.Rules)
+			n += 3 + 3*len(a.Rules.Rules) + len(a.Rules.Ports)
+		case plan.KeepCaps:
+			n += 1 + len(a.Ambient.Caps())
 		case plan.OpenTerminal:
 			n += 9
 		case plan.Listen:
@@ -320,6 +322,7 @@ func dataFor(steps []plan.Step) int {
 			for _, rule := range a.Rules.Rules {
 				n += len(rule.Path) + 32
 			}
+			n += 64 + 32*len(a.Rules.Ports)
 		case plan.Listen:
 			n += 8*len(a.Program.Insns) + 256
 		case plan.OpenTree:

@@ -19,6 +19,9 @@ import (
 	"github.com/nucleus-container/nucleus/internal/observe"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
@@ -60,6 +63,15 @@ var kinds = []kind{
 	{"limits", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Cgroup}, box(spec.Sandbox{Limits: spec.Limits{Memory: 64 * spec.MiB, Pids: 20}})},
 	{"watched", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: watched})},
 	{"userns host", []sandboxtest.Feature{sandboxtest.Root}, box(spec.Sandbox{Userns: spec.UsernsHost})},
+	{"policy", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Landlock}, box(spec.Sandbox{Policy: &policy.Policy{
+		Caps: &caps.Sets{Bounding: caps.Of(caps.NetBindService, caps.Kill), Inheritable: caps.Of(caps.NetBindService, caps.Kill),
+			Permitted: caps.Of(caps.Kill), Effective: caps.Of(caps.Kill), Ambient: caps.Of(caps.Kill)},
+		Landlock: &landlock.Config{
+			HandleFS: landlock.All(landlock.Latest), HandleNet: landlock.BindTCP,
+			Rules: []landlock.PathRule{{Path: "/", Allow: landlock.Read | landlock.Execute | landlock.Write, Why: "a test"}},
+			Ports: []landlock.PortRule{{Port: 80, Allow: landlock.BindTCP, Why: "a test"}},
+		},
+	}})},
 }
 
 // watched is the name of the sandbox whose calls are observed.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
@@ -19,6 +20,14 @@ type Plan struct {
 	Steps    []Step
 	Weakened []Weakening
 	Mode     spec.Mode // whose invariants it keeps
+	Kept     Kept
+}
+
+// Kept is what a description's policy says, apart from the steps that carry it
+// out: Check holds the one against the other. The zero value keeps nothing.
+type Kept struct {
+	Caps   caps.Sets `json:"caps"`
+	Narrow bool      `json:"narrow,omitempty"` // Landlock rules on top of those that follow from the mounts
 }
 
 // Weakening is something that this machine cannot enforce, and why.
@@ -33,6 +42,10 @@ type Weakening struct {
 // ByKernel lets a weakening pass that no program can do anything about on this
 // kernel, as this user. Which these are is a row of the table of modes.
 const ByKernel = "kernel"
+
+// ByPolicy lets a weakening pass that the Spec's policy asks for by name: a
+// dangerous capability, a call of the always-refused list.
+const ByPolicy = "policy"
 
 // Command is the program to run.
 type Command struct {
@@ -73,6 +86,8 @@ type builder struct {
 	weak  []Weakening
 	errs  []error
 
+	program seccomp.Program // the workload's filter
+
 	ranged bool              // ids are a range that root reserved
 	owned  bool              // a user namespace of its own
 	dirs   map[string]bool   // directories that exist in the new root so far
@@ -105,6 +120,7 @@ func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
 		b.fail("userns", "only root can keep the host's user namespace", "leave out --userns host")
 	}
 	b.demands()
+	b.policy()
 	limits := b.limits()
 	b.prepare(limits)
 	b.clone(limits)
@@ -116,7 +132,7 @@ func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
 	}
-	p := &Plan{Steps: b.steps, Weakened: b.weak, Mode: s.Mode}
+	p := &Plan{Steps: b.steps, Weakened: b.weak, Mode: s.Mode, Kept: Kept{Caps: s.Policy.Kept(), Narrow: s.Policy != nil && s.Policy.Landlock != nil}}
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
@@ -231,7 +247,8 @@ func (b *builder) arch() seccomp.Arch {
 	return seccomp.AMD64
 }
 
-func (b *builder) filter() seccomp.Program { return seccomp.DefaultProgram(b.arch()) }
+// filter is the workload's, which policy has made.
+func (b *builder) filter() seccomp.Program { return b.program }
 
 // clone plans the clone and what the parent does while the child waits.
 func (b *builder) clone(l limitPlan) {
@@ -290,6 +307,7 @@ func (b *builder) identity(l limitPlan) {
 	if len(l.late) > 0 {
 		b.child("limits", NewCgroupNS{})
 	}
+	b.keep(b.spec.Policy.Kept(), b.owned)
 	b.child("policy", Securebits{})
 	b.child("user", SetIDs{UID: b.spec.User.UID, GID: b.spec.User.GID, KeepGroups: b.owned && !b.ranged})
 	if b.owned && !b.ranged {
@@ -372,7 +390,7 @@ func (b *builder) confine(l limitPlan) {
 	lim := b.spec.Limits
 	b.rlimits(l, lim)
 	b.child("sandbox", Umask{Mask: 0o022}, Chdir{Dir: b.workdir()})
-	b.child("policy", DropBounding{Last: b.host.LastCap}, ClearAmbient{}, DropCaps{}, NoNewPrivs{})
+	b.drop(b.spec.Policy.Kept(), b.host.LastCap)
 	b.landlock()
 	switch {
 	case !b.cmd.Detach:

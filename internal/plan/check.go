@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
 
@@ -54,8 +55,10 @@ type check struct {
 	scratch  string            // where the new root is mounted
 	filters  [2][]seccomp.Insn // as MakeInit and Seccomp have them
 	init     MakeInit
-	passes   bool   // process 1's filter leaves the policy to another
-	listens  bool   // which is there
+	passes   bool // process 1's filter leaves the policy to another
+	listens  bool // which is there
+	kept     Kept // what steps keep and narrow
+	caps     [3]caps.Set
 	joins    uint64 // namespaces that are entered
 }
 
@@ -123,11 +126,13 @@ const (
 	kHostname
 	kLoopback
 	kRlimit
+	kKeep
 	kBounding
 	kAmbient
 	kCaps
 	kNoNewPrivs
 	kLandlock
+	kNarrow
 	kTerminal
 	kLifeline
 	kDeadline
@@ -195,7 +200,7 @@ func kindOf(a Action) kind {
 }
 
 func kindOfPolicy(a Action) kind {
-	switch a.(type) {
+	switch a := a.(type) {
 	case Securebits:
 		return kSecurebits
 	case SetIDs:
@@ -206,6 +211,8 @@ func kindOfPolicy(a Action) kind {
 		return kLoopback
 	case Rlimit:
 		return kRlimit
+	case KeepCaps:
+		return kKeep
 	case DropBounding:
 		return kBounding
 	case ClearAmbient:
@@ -215,6 +222,9 @@ func kindOfPolicy(a Action) kind {
 	case NoNewPrivs:
 		return kNoNewPrivs
 	case Landlock:
+		if a.Narrow {
+			return kNarrow
+		}
 		return kLandlock
 	case OpenTerminal:
 		return kTerminal
@@ -270,6 +280,8 @@ func (c *check) step(i int, s Step) {
 		c.listens = len(a.Program.Insns) > 0 && len(a.Plain.Insns) > 0
 	case Seccomp:
 		c.filters[1], c.passes = a.Program.Insns, a.Name == passName
+	case KeepCaps, DropBounding, DropCaps, Landlock:
+		c.keeps(a)
 	case Rlimit:
 		if a.Resource >= 0 && a.Resource < len(c.limited) {
 			c.limited[a.Resource] = true
@@ -358,7 +370,7 @@ var before = [...][2]kind{
 	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kWait, kCgroupNS}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
 	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
 	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},
-	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock}, {kNoNewPrivs, kListen}, {kLandlock, kListen}, {kListen, kExecInit},
+	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock}, {kNoNewPrivs, kListen}, {kLandlock, kListen}, {kListen, kExecInit}, {kAmbient, kKeep}, {kKeep, kSecurebits}, {kLandlock, kNarrow}, {kNarrow, kExecInit},
 }
 
 // order checks what must be there and what comes before what.
@@ -418,8 +430,48 @@ func (c *check) groups() {
 	}
 }
 
+// keeps notes what a step leaves to the workload.
+func (c *check) keeps(a Action) {
+	switch a := a.(type) {
+	case KeepCaps:
+		c.caps[0], c.caps[1] = a.Inheritable, a.Ambient
+	case DropBounding:
+		c.kept.Caps.Bounding = a.Keep
+	case DropCaps:
+		c.kept.Caps.Permitted, c.kept.Caps.Effective, c.kept.Caps.Inheritable = a.Keep, a.Keep, a.Inheritable
+	case Landlock:
+		c.kept.Narrow = c.kept.Narrow || a.Narrow
+	}
+}
+
+// asked checks that nothing is kept that the policy does not name, that what it
+// names is kept in full, and that its own rules are there.
+func (c *check) asked() {
+	want := c.plan.Kept
+	// Lowering the other sets lowers what is ambient with them, so that is the
+	// one which a step before must have raised, and nothing else.
+	c.kept.Caps.Ambient = c.caps[1]
+	if c.kept.Caps != want.Caps || c.caps[0] != want.Caps.Inheritable {
+		c.bad("capabilities are kept (%s; raised: %s) that differ from the policy's (%s)", c.kept.Caps, c.caps[0], want.Caps)
+	}
+	if err := want.Caps.Validate(); err != nil {
+		c.bad("capabilities: %v", err)
+	}
+	if c.first[kKeep] != c.last[kKeep] || c.first[kNarrow] != c.last[kNarrow] {
+		c.bad("capabilities are raised, or files narrowed, more than once")
+	}
+	if c.first[kNarrow] >= 0 && c.first[kLandlock] < 0 {
+		c.bad("the policy's rules about files stand alone")
+	}
+	told := slices.ContainsFunc(c.plan.Weakened, func(w Weakening) bool { return w.Why == noLandlock })
+	if want.Narrow != c.kept.Narrow && !(want.Narrow && told) {
+		c.bad("rules about files: the policy has some: %t; a step has: %t", want.Narrow, c.kept.Narrow)
+	}
+}
+
 // policy checks what confines the workload.
 func (c *check) policy() {
+	c.asked()
 	for _, r := range []int{abi.RlimitNofile, abi.RlimitCore, abi.RlimitMemlock} {
 		if !c.limited[r] {
 			c.bad("resource %d has the caller's limit", r)

@@ -17,7 +17,7 @@ var neverJoin = [...]kind{
 var beforeJoin = [...][2]kind{
 	{kStdio, kClose}, {kSession, kJoin}, {kClose, kJoin}, {kWait, kJoin}, {kJoin, kSecurebits}, {kSecurebits, kSetIDs}, {kJoin, kFile}, {kJoin, kTerminal},
 	{kJoin, kRlimit}, {kSetIDs, kTerminal}, {kSetIDs, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock},
-	{kNoNewPrivs, kLandlock}, {kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock},
+	{kNoNewPrivs, kLandlock}, {kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock}, {kJoin, kAmbient}, {kAmbient, kKeep}, {kKeep, kSecurebits}, {kLandlock, kNarrow}, {kNarrow, kExecInit},
 }
 
 // joinAll are the namespaces that every sandbox has.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -56,6 +57,7 @@ var mutants = []struct{ host, spec string }{
 	{"debian12-hybrid-root", "limits"}, {"debian12-hybrid-root", "volumes"}, {"debian12-hybrid-root", "usernshost"}, {"debian12-hybrid-root", "terminal"},
 	{"debian13-rootless", "work"}, {"debian13-rootless", "memory"}, {"debian13-rootless", "terminal"}, {"rhel10-root", "limits"},
 	{"oldkernel-v1-root", "degrade"}, {"nixos-rootless", "default"},
+	{"debian12-hybrid-root", "policy"}, {"debian12-hybrid-root", "policyhost"}, {"debian13-rootless", "policy"},
 }
 
 func mutantBase(t *testing.T, host, spec string) *Plan {
@@ -81,7 +83,7 @@ func checkSeesRemovals(t *testing.T) {
 	for _, m := range mutants {
 		base := mutantBase(t, m.host, m.spec)
 		for i, s := range base.Steps {
-			p := &Plan{Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}
+			p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}
 			kind := reflect.TypeOf(s.Do)
 			if p.Check() != nil {
 				continue
@@ -165,6 +167,7 @@ var rules = [][2]string{
 	{"NoNewPrivs", "Landlock"}, {"Landlock", "ExecInit"}, {"NoNewPrivs", "ExecInit"}, {"Lifeline", "ExecInit"}, {"ExecInit", "Seccomp"},
 	{"Seccomp", "Exec"}, {"ReserveIDs", "HostTree"}, {"ReserveIDs", "OwnPipes"}, {"NewSession", "ExecInit"}, {"CgroupCreate", "CgroupWrite"}, {"MakeInit", "CloneInto"}, {"CloneInto", "WriteMap"},
 	{"WriteMap", "Wait"}, {"MoveMount", "DropCaps"}, {"SetAttr", "DropCaps"}, {"OpenTerminal", "Landlock"}, {"PivotRoot", "Landlock"},
+	{"ClearAmbient", "KeepCaps"}, {"KeepCaps", "Securebits"},
 }
 
 // checkSeesMoves moves each step to every other place.
@@ -182,7 +185,7 @@ func checkSeesMoves(t *testing.T) {
 				if from == to || kinds[from] == kinds[to] {
 					continue
 				}
-				p := &Plan{Weakened: base.Weakened, Steps: move(base.Steps, from, to)}
+				p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: move(base.Steps, from, to)}
 				accepted := p.Check() == nil
 				moved := move(kinds, from, to)
 				for _, r := range rules {
@@ -273,6 +276,20 @@ func checkSeesChanges(t *testing.T) {
 		case Seccomp:
 			a.Program.Insns = a.Program.Insns[1:]
 			out = append(out, a)
+		case KeepCaps:
+			b, c := a, a
+			b.Ambient, c.Inheritable = b.Ambient.With(caps.SysAdmin), c.Inheritable.With(caps.Kill)
+			out = append(out, b, c, KeepCaps{Held: a.Held, Inheritable: a.Inheritable})
+		case DropBounding:
+			a.Keep = a.Keep.With(caps.SysAdmin)
+			out = append(out, a, DropBounding{Last: a.Last, Keep: a.Keep.Without(caps.NetBindService, caps.SysAdmin).With(caps.Kill)})
+		case DropCaps:
+			b := a
+			a.Keep, b.Inheritable = a.Keep.With(caps.SysAdmin), b.Inheritable.With(caps.Setpcap)
+			out = append(out, a, b)
+		case Landlock:
+			a.Narrow = !a.Narrow
+			out = append(out, a)
 		case PivotRoot:
 			a.Path = "/elsewhere"
 			out = append(out, a)
@@ -286,7 +303,7 @@ func checkSeesChanges(t *testing.T) {
 		base := mutantBase(t, m.host, m.spec)
 		for i, s := range base.Steps {
 			for _, a := range change(s.Do) {
-				p := &Plan{Weakened: base.Weakened, Steps: slices.Clone(base.Steps)}
+				p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Clone(base.Steps)}
 				p.Steps[i].Do = a
 				if c, ok := s.Do.(CloneInto); ok && !c.Cgroup && find[NewCgroupNS](base) != nil {
 					continue // its flags are the second opinion's business
@@ -295,7 +312,7 @@ func checkSeesChanges(t *testing.T) {
 					t.Errorf("%s on %s: Check accepts %+v instead of %+v", m.spec, m.host, a, s.Do)
 				}
 			}
-			p := &Plan{Weakened: base.Weakened, Steps: slices.Clone(base.Steps)}
+			p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Clone(base.Steps)}
 			p.Steps[i].Because = ""
 			if p.Check() == nil {
 				t.Errorf("%s on %s: Check accepts step %d without a reason", m.spec, m.host, i)
@@ -315,7 +332,7 @@ func TestSecondOpinionCanFail(t *testing.T) {
 			case NewSession, Hostname, Securebits, ClearAmbient, Stdio, MountFS:
 				continue // these it takes Check's word for, or does not know
 			}
-			p := &Plan{Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}
+			p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}
 			if p.Check() != nil && len(secondOpinion(&s, h, p)) == 0 {
 				t.Errorf("%s on %s: the second opinion accepts the plan without %s %s", m.spec, m.host, st.Do.Call(), st.Do)
 			}

@@ -11,6 +11,10 @@ import (
 	"testing"
 
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -69,9 +73,32 @@ var testSpecs = map[string]spec.Sandbox{
 		Memory: 512 * spec.MiB, MemorySwap: spec.GiB, MilliCPUs: 1500, CPUWeight: 50, Pids: 64, Memlock: 32 * spec.KiB,
 		IO: []spec.IOLimit{{Major: 8, ReadBPS: 1 << 20}},
 	}},
-	"memory":  {Toolchain: true, Limits: spec.Limits{Memory: 512 * spec.MiB}},
-	"degrade": {Toolchain: true, Degrade: []string{spec.DegradeLandlock, spec.DegradeCgroup}, Limits: spec.Limits{Memory: 512 * spec.MiB}},
-	"nopids":  {Toolchain: true, Limits: spec.Limits{Pids: spec.Unlimited}},
+	"memory":     {Toolchain: true, Limits: spec.Limits{Memory: 512 * spec.MiB}},
+	"degrade":    {Toolchain: true, Degrade: []string{spec.DegradeLandlock, spec.DegradeCgroup}, Limits: spec.Limits{Memory: 512 * spec.MiB}},
+	"nopids":     {Toolchain: true, Limits: spec.Limits{Pids: spec.Unlimited}},
+	"policy":     {Toolchain: true, Policy: testPolicy},
+	"policyhost": {Toolchain: true, Userns: spec.UsernsHost, Policy: testPolicy},
+}
+
+// testPolicy has every part that a plan carries out.
+var testPolicy = &policy.Policy{
+	Seccomp: &seccomp.Policy{Default: seccomp.Allow, Rules: []seccomp.Rule{
+		{Calls: []string{"mkdir", "mkdirat"}, Do: seccomp.Errno("EPERM"), Why: "no directories"},
+		{Calls: seccomp.RefusedNames(), Do: seccomp.Errno("ENOSYS"), Why: "dangerous"},
+	}},
+	Caps: &caps.Sets{
+		Bounding: caps.Of(caps.NetBindService, caps.Chown, caps.Mknod), Inheritable: caps.Of(caps.NetBindService, caps.Chown),
+		Permitted: caps.Of(caps.NetBindService), Effective: caps.Of(caps.NetBindService), Ambient: caps.Of(caps.NetBindService),
+	},
+	Landlock: &landlock.Config{
+		HandleFS: landlock.All(landlock.Latest), HandleNet: landlock.BindTCP | landlock.ConnectTCP,
+		Rules: []landlock.PathRule{
+			{Path: "/usr", Allow: landlock.Read | landlock.Execute, Why: "programs"},
+			{Path: "/tmp", Allow: landlock.Read | landlock.Write | landlock.Create, Why: "scratch"},
+		},
+		Ports:  []landlock.PortRule{{Port: 80, Allow: landlock.BindTCP, Why: "the server"}},
+		MinABI: 2,
+	},
 }
 
 var goldens = []struct{ host, spec string }{
@@ -101,6 +128,11 @@ var goldens = []struct{ host, spec string }{
 	{"ubuntu2404-rootless", "degrade"},
 	{"docker-root", "default"},
 	{"docker-root", "usernshost"},
+	{"debian12-hybrid-root", "policy"},
+	{"debian12-hybrid-root", "policyhost"},
+	{"debian13-rootless", "policy"},
+	{"ubuntu2404-rootless", "policy"},
+	{"oldkernel-v1-root", "policy"},
 	{"oldkernel-v1-root", "default"},
 	{"oldkernel-v1-root", "degrade"},
 	{"oldkernel-v1-root", "nopids"},
@@ -142,6 +174,11 @@ func render(t *testing.T, s *spec.Sandbox, h *facts.Host) string {
 	rules := ""
 	if ll := find[Landlock](p); ll != nil {
 		rules = ll.Rules.String()
+	}
+	for _, st := range p.Steps {
+		if ll, ok := st.Do.(Landlock); ok && ll.Narrow {
+			rules += "narrowed to\n" + ll.Rules.String()
+		}
 	}
 	e := p.Exec()
 	return p.String() + rules + fmt.Sprintf("paths  %s\nargs   %q\nenv    %s\n", strings.Join(e.Paths, " "), e.Args, strings.Join(e.Env, " "))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
@@ -27,7 +28,9 @@ type Policy struct {
 	Rlimits    []Rlimit          `json:"rlimits"`
 	LastCap    int               `json:"last_cap"`
 	Keyring    bool              `json:"keyring,omitempty"`
+	Caps       caps.Sets         `json:"caps"`
 	Landlock   *landlock.Ruleset `json:"landlock,omitempty"`
+	Narrow     *landlock.Ruleset `json:"narrow,omitempty"` // of the policy, on top of that
 	Filter     Filter            `json:"filter"`
 	FilterName string            `json:"filter_name"`
 	Env        []string          `json:"env"`
@@ -70,7 +73,7 @@ func (f *Filter) UnmarshalText(text []byte) error {
 
 // Policy returns the policy of the sandbox that p makes.
 func (p *Plan) Policy() Policy {
-	pol := Policy{Weakened: p.Weakened}
+	pol := Policy{Weakened: p.Weakened, Caps: p.Kept.Caps}
 	for _, s := range p.Steps {
 		switch a := s.Do.(type) {
 		case CloneInto:
@@ -89,7 +92,11 @@ func (p *Plan) Policy() Policy {
 			pol.LastCap = a.Last
 		case Landlock:
 			rules := a.Rules
-			pol.Landlock = &rules
+			if a.Narrow {
+				pol.Narrow = &rules
+			} else {
+				pol.Landlock = &rules
+			}
 		case Chdir:
 			pol.Dir = a.Dir
 		case Listen:
@@ -134,7 +141,7 @@ func Join(pol Policy, h *facts.Host, j Joint) (*Plan, error) {
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
 	}
-	p := &Plan{Steps: b.steps, Weakened: pol.Weakened}
+	p := &Plan{Steps: b.steps, Weakened: pol.Weakened, Kept: Kept{Caps: pol.Caps, Narrow: pol.Narrow != nil}}
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
@@ -164,6 +171,7 @@ func (b *builder) joinChild(pol Policy, j Joint, user SetIDs) {
 		b.child("sandbox", Wait{})
 	}
 	b.child("sandbox", JoinNamespaces{Flags: pol.Namespaces})
+	b.keep(pol.Caps, pol.Owned)
 	b.child("policy", Securebits{})
 	b.child("user", user)
 	if pol.Keyring {
@@ -180,7 +188,7 @@ func (b *builder) joinChild(pol Policy, j Joint, user SetIDs) {
 
 // joinConfine plans the sandbox's own policy for the program.
 func (b *builder) joinConfine(pol Policy, j Joint) {
-	b.child("policy", DropBounding{Last: pol.LastCap}, ClearAmbient{}, DropCaps{}, NoNewPrivs{})
+	b.drop(pol.Caps, pol.LastCap)
 	if pol.Landlock != nil {
 		// A domain cannot be joined: this is another one with the same rules
 		// about files. Its scopes would cut the program off from the sandbox
@@ -188,6 +196,13 @@ func (b *builder) joinConfine(pol Policy, j Joint) {
 		rules := *pol.Landlock
 		rules.Scopes = 0
 		b.child("policy.landlock", Landlock{Rules: rules})
+	}
+	if pol.Narrow != nil {
+		rules := *pol.Narrow
+		rules.Scopes = 0
+		if !rules.Empty() {
+			b.child("policy.landlock", Landlock{Rules: rules, Narrow: true})
+		}
 	}
 	if !j.Detach {
 		b.child("sandbox", Lifeline{})

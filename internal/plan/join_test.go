@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -24,6 +25,9 @@ var joints = []struct {
 	{"root-detached", "rhel10-root", "limits", Joint{Command: Command{Detach: true}, Cgroup: true}},
 	{"usernshost", "debian12-hybrid-root", "usernshost", Joint{}},
 	{"rootless", "debian13-rootless", "work", Joint{}},
+	{"policy", "debian12-hybrid-root", "policy", Joint{}},
+	{"policy-usernshost", "debian12-hybrid-root", "policyhost", Joint{}},
+	{"policy-rootless", "debian13-rootless", "policy", Joint{}},
 	{"rootless-scope", "debian13-rootless", "memory", Joint{Cgroup: true, Scoped: true}},
 }
 
@@ -85,6 +89,10 @@ func TestJoinKeepsThePolicy(t *testing.T) {
 			{"file rules", find[Landlock](p).Rules.Rules, find[Landlock](base).Rules.Rules},
 			{"file rights", find[Landlock](p).Rules.HandleFS, find[Landlock](base).Rules.HandleFS},
 			{"limits", rlimits(p), rlimits(base)},
+			{"capabilities kept", p.Kept, base.Kept},
+			{"capabilities raised", find[KeepCaps](p), find[KeepCaps](base)},
+			{"capabilities dropped", find[DropCaps](p), find[DropCaps](base)},
+			{"narrower files", narrowed(p), narrowed(base)},
 			{"groups kept", find[SetIDs](p).KeepGroups, find[SetIDs](base).KeepGroups},
 		} {
 			if !reflect.DeepEqual(same.got, same.want) {
@@ -102,6 +110,17 @@ func TestJoinKeepsThePolicy(t *testing.T) {
 			t.Errorf("%s: a copy of our memory: %t, want %t", c.name, got, want)
 		}
 	}
+}
+
+// narrowed is what a policy's own rules about files are; scopes are not joined.
+func narrowed(p *Plan) (all []landlock.Ruleset) {
+	for _, s := range p.Steps {
+		if a, ok := s.Do.(Landlock); ok && a.Narrow {
+			a.Rules.Scopes = 0
+			all = append(all, a.Rules)
+		}
+	}
+	return all
 }
 
 func rlimits(p *Plan) (all []Rlimit) {
@@ -133,7 +152,7 @@ func TestCheckCatchesMutationsOfJoins(t *testing.T) {
 	for i, c := range joints {
 		base, _ := joinPlan(t, i)
 		for n, s := range base.Steps {
-			p := &Plan{Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), n, n+1)}
+			p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), n, n+1)}
 			r, limit := s.Do.(Rlimit)
 			if p.Check() == nil && (joinHarmless[reflect.TypeOf(s.Do)] == "" || limit && r.Name != "RLIMIT_NPROC") {
 				t.Errorf("%s: Check accepts the plan without %s %s", c.name, s.Do.Call(), s.Do)
@@ -151,7 +170,7 @@ func TestCheckCatchesMutationsOfJoins(t *testing.T) {
 			if first < 0 || second < 0 {
 				continue
 			}
-			if p := (&Plan{Weakened: base.Weakened, Steps: move(base.Steps, first, second)}); p.Check() == nil {
+			if p := (&Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: move(base.Steps, first, second)}); p.Check() == nil {
 				t.Errorf("%s: Check accepts a %T behind a %T", c.name, pair[0], pair[1])
 			}
 		}
@@ -180,7 +199,7 @@ func changeJoin(t *testing.T, name string, base *Plan) {
 			}
 		}
 		for _, a := range worse {
-			p := &Plan{Weakened: base.Weakened, Steps: slices.Clone(base.Steps)}
+			p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Clone(base.Steps)}
 			p.Steps[n].Do = a
 			if p.Check() == nil {
 				t.Errorf("%s: Check accepts %+v instead of %+v", name, a, s.Do)
@@ -189,7 +208,7 @@ func changeJoin(t *testing.T, name string, base *Plan) {
 	}
 	for _, a := range []Action{MountFS{Type: "tmpfs", Target: "/x", Flags: abi.MSNoSuid}, WriteMap{File: "uid_map"}, Deadline{After: time.Second}, PivotRoot{Path: "/x"}} {
 		at := index[JoinNamespaces](base) + 1
-		p := &Plan{Weakened: base.Weakened, Steps: slices.Insert(slices.Clone(base.Steps), at, Step{Child, "x", a})}
+		p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Insert(slices.Clone(base.Steps), at, Step{Child, "x", a})}
 		if p.Check() == nil {
 			t.Errorf("%s: Check accepts a %T in a plan to join", name, a)
 		}
@@ -235,7 +254,7 @@ func TestDetachedDiffers(t *testing.T) {
 			t.Errorf("%s on %s: its ids end with its starter", m.spec, m.host)
 		}
 		for _, kind := range []Action{Wait{}, Lifeline{}} {
-			p := &Plan{Weakened: d.Weakened}
+			p := &Plan{Kept: d.Kept, Weakened: d.Weakened}
 			for _, st := range d.Steps {
 				if reflect.TypeOf(st.Do) != reflect.TypeOf(kind) {
 					p.Steps = append(p.Steps, st)

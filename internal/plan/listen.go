@@ -23,7 +23,7 @@ func (b *builder) initFilter() seccomp.Program {
 
 func (b *builder) initPolicy() string {
 	if b.cmd.Observe == 0 {
-		return "default"
+		return b.spec.Policy.Name()
 	}
 	return passName
 }
@@ -42,10 +42,13 @@ func (b *builder) listen() {
 		return
 	}
 	policy := seccomp.Default()
+	if p := b.spec.Policy; p != nil && p.Seccomp != nil {
+		policy = *p.Seccomp
+	}
 	prog, err := policy.Observed(b.cmd.Observe).Compile(b.arch())
 	if err != nil {
 		b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
 		return
 	}
-	b.child("policy.seccomp", Listen{Name: "default", Level: b.cmd.Observe, Policy: policy, Program: prog, Plain: b.filter(), Flags: b.host.SeccompFlags})
+	b.child("policy.seccomp", Listen{Name: b.spec.Policy.Name(), Level: b.cmd.Observe, Policy: policy, Program: prog, Plain: b.filter(), Flags: b.host.SeccompFlags})
 }

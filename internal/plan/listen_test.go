@@ -60,7 +60,7 @@ func TestWatchedIsChecked(t *testing.T) {
 	base, _ := watched(t, "debian13-rootless", "work", seccomp.Refusals)
 	at := index[Listen](base)
 	with := func(change func(steps []Step) []Step) error {
-		return (&Plan{Weakened: base.Weakened, Steps: change(slices.Clone(base.Steps))}).Check()
+		return (&Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: change(slices.Clone(base.Steps))}).Check()
 	}
 	for name, change := range map[string]func([]Step) []Step{
 		"no listener": func(s []Step) []Step { return slices.Delete(s, at, at+1) },

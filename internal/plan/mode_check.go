@@ -22,8 +22,19 @@ func foundWeakened(s subject) string {
 	var out []string
 	for _, w := range s.plan.Weakened {
 		limit := w.By == ByKernel && slices.Contains(kernelLimits[:], w.Feature)
-		if !limit && !slices.Contains(s.spec.Degrade, w.By) {
+		named := w.By == ByPolicy // the row no-dangerous-policy is about these
+		if !limit && !named && !slices.Contains(s.spec.Degrade, w.By) {
 			out = append(out, w.Feature+" is not enforced: "+w.Why)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func foundDangerous(s subject) string {
+	var out []string
+	for _, w := range s.plan.Weakened {
+		if w.By == ByPolicy {
+			out = append(out, w.Why)
 		}
 	}
 	return strings.Join(out, "; ")

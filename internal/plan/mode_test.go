@@ -75,6 +75,9 @@ var violations = []struct {
 	{"a weakening by another name", "named-weakenings", func(_ testing.TB, s subject) {
 		s.plan.Weakened = append(s.plan.Weakened, Weakening{Feature: "policy.landlock", Why: noLandlock, By: spec.DegradeLandlock})
 	}},
+	{"a weakening that a policy names", "no-dangerous-policy", func(_ testing.TB, s subject) {
+		s.plan.Weakened = append(s.plan.Weakened, Weakening{Feature: "policy.caps", Why: "CAP_X is dangerous", By: ByPolicy})
+	}},
 	{"a feature that may be degraded", "no-degraded", func(_ testing.TB, s subject) { s.spec.Degrade = []string{spec.DegradeCgroup} }},
 	{"the host's users", "own-user-namespace", func(_ testing.TB, s subject) { s.spec.Userns = spec.UsernsHost }},
 	{"any number of tasks", "bounded-tasks", func(_ testing.TB, s subject) { s.spec.Limits.Pids = spec.Unlimited }},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
@@ -439,10 +440,16 @@ func (o *opinion) confinement() {
 	if err != nil {
 		o.bad("%v", err)
 	}
-	want := seccomp.DefaultProgram(arch)
+	want, pol := seccomp.DefaultProgram(arch), o.spec.Policy
+	if pol != nil && pol.Seccomp != nil {
+		if want, err = pol.Seccomp.Compile(arch); err != nil {
+			o.bad("%v", err)
+		}
+	}
+	o.capabilities()
 	filter, image := find[Seccomp](o.plan), find[MakeInit](o.plan)
 	if filter == nil || image == nil || !slices.Equal(filter.Program.Insns, want.Insns) || !slices.Equal(image.Filter.Insns, want.Insns) {
-		o.bad("the filter is not the default one of %s", arch)
+		o.bad("the filter is not the one of %s that was asked for", arch)
 	}
 	if image != nil && image.Terminal != o.spec.Terminal || o.spec.Terminal != (find[OpenTerminal](o.plan) != nil) {
 		o.bad("terminal: asked for %t", o.spec.Terminal)
@@ -451,7 +458,7 @@ func (o *opinion) confinement() {
 	told := slices.ContainsFunc(o.plan.Weakened, func(w Weakening) bool {
 		return w.Feature == "policy.landlock" && strings.Contains(w.Why, "has no Landlock")
 	})
-	if ll == nil && !(told && slices.Contains(o.spec.Degrade, spec.DegradeLandlock)) {
+	if (ll == nil || ll.Narrow) && !(told && slices.Contains(o.spec.Degrade, spec.DegradeLandlock)) {
 		o.bad("no Landlock, and nobody allowed that")
 	}
 	if drop := find[DropBounding](o.plan); drop == nil || drop.Last != o.host.LastCap {
@@ -472,6 +479,47 @@ func (o *opinion) confinement() {
 	}
 	if !sealed {
 		o.bad("the root stays writable")
+	}
+}
+
+// capabilities computes, as the kernel would, which ones a program has.
+func (o *opinion) capabilities() {
+	var bounding, held, inheritable, ambient caps.Set
+	bounding, locked := ^caps.Set(0), false
+	for _, s := range o.plan.Steps {
+		switch a := s.Do.(type) {
+		case CloneInto:
+			held = ^caps.Set(0)
+		case KeepCaps:
+			if locked || a.Inheritable&^bounding != 0 || a.Ambient&^(a.Inheritable&a.Held) != 0 {
+				o.bad("the kernel refuses it")
+			}
+			held, inheritable, ambient = a.Held, a.Inheritable, a.Ambient
+		case Securebits:
+			locked = true
+		case ClearAmbient:
+			ambient = 0
+		case DropBounding:
+			for c := range a.Last + 1 {
+				if !a.Keep.Has(caps.Cap(c)) {
+					bounding = bounding.Without(caps.Cap(c))
+				}
+			}
+		case DropCaps:
+			held, inheritable = held&a.Keep, a.Inheritable
+			ambient &= held & inheritable
+		}
+	}
+	var want caps.Sets
+	if o.spec.Policy != nil && o.spec.Policy.Caps != nil {
+		want = *o.spec.Policy.Caps
+	}
+	kernel := caps.Set(1)<<(o.host.LastCap+1) - 1
+	if got := (caps.Sets{Bounding: bounding & kernel, Permitted: ambient, Effective: ambient, Inheritable: inheritable, Ambient: ambient}); got != want {
+		o.bad("programs have the capabilities %s, want %s", got, want)
+	}
+	if narrow := o.spec.Policy != nil && o.spec.Policy.Landlock != nil; narrow != (len(narrowed(o.plan)) == 1) {
+		o.bad("rules of the policy about files: asked for %t", narrow)
 	}
 }
 

@@ -105,6 +105,7 @@ func (Hostname) Call() string       { return "sethostname" }
 func (LoopbackUp) Call() string     { return "ioctl" }
 func (Keyring) Call() string        { return "keyctl" }
 func (Rlimit) Call() string         { return "prlimit64" }
+func (KeepCaps) Call() string       { return "capset" }
 func (DropBounding) Call() string   { return "prctl" }
 func (ClearAmbient) Call() string   { return "prctl" }
 func (DropCaps) Call() string       { return "capset" }
@@ -203,7 +204,6 @@ func (a Hostname) String() string   { return a.Name }
 func (LoopbackUp) String() string   { return "lo up" }
 func (Keyring) String() string      { return "new session keyring" }
 func (ClearAmbient) String() string { return "ambient capabilities: none" }
-func (DropCaps) String() string     { return "permitted, effective, inheritable: none" }
 func (NoNewPrivs) String() string   { return "no_new_privs" }
 func (OpenTerminal) String() string { return "terminal on the sandbox's devpts" }
 func (Lifeline) String() string     { return "ends with its supervisor" }
@@ -226,9 +226,30 @@ func (a Rlimit) String() string {
 	}
 	return fmt.Sprintf("%s %d", a.Name, a.Hard)
 }
-func (a DropBounding) String() string { return fmt.Sprintf("bounding set: none of 0 to %d", a.Last) }
+func (a KeepCaps) String() string {
+	return fmt.Sprintf("inheritable: %s; ambient: %s", a.Inheritable, a.Ambient)
+}
+func (a DropBounding) String() string {
+	if a.Keep != 0 {
+		return fmt.Sprintf("bounding set: of 0 to %d only %s", a.Last, a.Keep)
+	}
+	return fmt.Sprintf("bounding set: none of 0 to %d", a.Last)
+}
+func (a DropCaps) String() string {
+	if a.Keep|a.Inheritable == 0 {
+		return "permitted, effective, inheritable: none"
+	}
+	return fmt.Sprintf("permitted, effective: %s; inheritable: %s", a.Keep, a.Inheritable)
+}
 func (a Landlock) String() string {
-	return fmt.Sprintf("ABI %d, %d path rules", a.Rules.ABI, len(a.Rules.Rules))
+	s := fmt.Sprintf("ABI %d, %d path rules", a.Rules.ABI, len(a.Rules.Rules))
+	if len(a.Rules.Ports) > 0 {
+		s += fmt.Sprintf(", %d port rules", len(a.Rules.Ports))
+	}
+	if a.Narrow {
+		return "narrowed: " + s
+	}
+	return s
 }
 func (a Seccomp) String() string {
 	return fmt.Sprintf("%s (%d instructions)", a.Name, len(a.Program.Insns))

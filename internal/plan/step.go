@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
+	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
@@ -205,16 +206,26 @@ type (
 		Soft     uint64
 		Hard     uint64
 	}
-	// DropBounding removes every capability from the bounding set.
-	DropBounding struct{ Last int }
+	// KeepCaps makes capabilities inheritable and ambient while the child holds
+	// Held. Programs that are executed have what is ambient.
+	KeepCaps struct{ Held, Inheritable, Ambient caps.Set }
+	// DropBounding removes every capability but those kept from the bounding set.
+	DropBounding struct {
+		Last int
+		Keep caps.Set
+	}
 	// ClearAmbient empties the ambient set.
 	ClearAmbient struct{}
-	// DropCaps empties the permitted, effective and inheritable sets.
-	DropCaps struct{}
+	// DropCaps empties the permitted, effective and inheritable sets, but for
+	// what is kept: Keep in the first two.
+	DropCaps struct{ Keep, Inheritable caps.Set }
 	// NoNewPrivs forbids gaining privileges by executing a program.
 	NoNewPrivs struct{}
-	// Landlock restricts what files and scopes can be reached.
-	Landlock struct{ Rules landlock.Ruleset }
+	// Landlock restricts what files, ports and scopes can be reached.
+	Landlock struct {
+		Rules  landlock.Ruleset
+		Narrow bool // those of a policy, on top of those that follow from the mounts
+	}
 	// OpenTerminal makes a terminal on the sandbox's devpts, hands its other
 	// end to the supervisor and puts it on descriptors 0 to 2.
 	OpenTerminal struct{}

@@ -27,26 +27,27 @@ import (
 // not handled is not looked at; a handled one is refused wherever no rule allows
 // it. The zero value handles nothing, so start from [Default].
 type Config struct {
-	HandleFS  Access     // rights over files that need a rule
-	HandleNet NetAccess  // rights over ports that need a rule
-	Scopes    Scope      // what outside the sandbox is out of reach
-	Rules     []PathRule // exceptions for files
-	Ports     []PortRule // exceptions for ports
+	HandleFS  Access     `json:"handle_fs"`            // rights over files that need a rule
+	HandleNet NetAccess  `json:"handle_net,omitempty"` // rights over ports that need a rule
+	Scopes    Scope      `json:"scopes,omitempty"`     // what outside the sandbox is out of reach
+	Rules     []PathRule `json:"rules,omitempty"`      // exceptions for files
+	Ports     []PortRule `json:"ports,omitempty"`      // exceptions for ports
+	MinABI    int        `json:"min_abi,omitempty"`    // a kernel below this is refused
 }
 
 // PathRule allows rights on a file, or on a directory and all that is beneath it.
 type PathRule struct {
-	Path  string // absolute, as the sandbox sees it
-	File  bool   // Path is a file; a directory otherwise
-	Allow Access
-	Why   string // required: shown by Explain and in reports
+	Path  string `json:"path"`           // absolute, as the sandbox sees it
+	File  bool   `json:"file,omitempty"` // Path is a file; a directory otherwise
+	Allow Access `json:"allow"`
+	Why   string `json:"why"` // required: shown by Explain and in reports
 }
 
 // PortRule allows rights on one port, whatever the address.
 type PortRule struct {
-	Port  uint16 // 0 is the kernel's choice, for BindTCP and BindUDP
-	Allow NetAccess
-	Why   string // required
+	Port  uint16    `json:"port"` // 0 is the kernel's choice, for BindTCP and BindUDP
+	Allow NetAccess `json:"allow"`
+	Why   string    `json:"why"` // required
 }
 
 // Default refuses every right over files, and signals and abstract sockets to the
@@ -75,6 +76,9 @@ func (c Config) Validate() error {
 		unknownBits("HandleFS", uint64(c.HandleFS&^All(Latest))),
 		unknownBits("HandleNet", uint64(c.HandleNet&^AllNet(Latest))),
 		unknownBits("Scopes", uint64(c.Scopes&^AllScopes(Latest))),
+	}
+	if c.MinABI < 0 || c.MinABI > Latest {
+		errs = append(errs, fmt.Errorf("no Landlock ABI %d is known; they are 1 to %d", c.MinABI, Latest))
 	}
 	isFile := make(map[string]bool, len(c.Rules))
 	for i, r := range c.Rules {

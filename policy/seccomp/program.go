@@ -53,6 +53,8 @@ const (
 // What a filter returns: the action in the upper half, an errno in the lower.
 const (
 	retKillProcess = 0x80000000
+	retKillThread  = 0x00000000
+	retTrap        = 0x00030000
 	retErrno       = 0x00050000
 	retNotify      = 0x7fc00000
 	retLog         = 0x7ffc0000
@@ -65,6 +67,10 @@ func (a Action) encode() (uint32, bool) {
 		return retAllow, true
 	case KillProcess:
 		return retKillProcess, true
+	case KillThread:
+		return retKillThread, true
+	case Trap:
+		return retTrap, true
 	case Log:
 		return retLog, true
 	case UserNotify:
@@ -82,6 +88,10 @@ func decode(ret uint32) Action {
 		return Log
 	case retNotify:
 		return UserNotify
+	case retKillThread:
+		return KillThread
+	case retTrap:
+		return Trap
 	case retErrno:
 		return Errno(errnoName(uint16(ret)))
 	}

@@ -33,6 +33,8 @@ type Action string
 const (
 	Allow       Action = "allow"        // the call runs
 	KillProcess Action = "kill-process" // the process dies by SIGSYS, all threads
+	KillThread  Action = "kill-thread"  // the thread dies, as the first filters had it
+	Trap        Action = "trap"         // the thread gets SIGSYS, which it may handle
 	Log         Action = "log"          // the call runs and the kernel logs it
 	UserNotify  Action = "user-notify"  // a supervisor on the listener decides
 )
@@ -63,19 +65,19 @@ const (
 // rule that refuses a value must ignore them as well: with Width 64, a caller
 // would set an upper bit and pass (CVE-2019-10063, TIOCSTI out of flatpak).
 type Cond struct {
-	Arg   int    // 0 to 5
-	Op    Op     // the comparison
-	Value uint64 // what to compare with
-	Mask  uint64 // MaskedEq only: the bits that count
-	Width int    // 32 or 64
+	Arg   int    `json:"arg"`            // 0 to 5
+	Op    Op     `json:"op"`             // the comparison
+	Value uint64 `json:"value"`          // what to compare with
+	Mask  uint64 `json:"mask,omitempty"` // MaskedEq only: the bits that count
+	Width int    `json:"width"`          // 32 or 64
 }
 
 // Rule decides one family of calls.
 type Rule struct {
-	Calls []string // names; a name that no architecture has is an error
-	When  []Cond   // all must hold; none means always
-	Do    Action   // what happens then
-	Why   string   // required: shown by Explain and in reports
+	Calls []string `json:"calls"`          // names; a name that no architecture has is an error
+	When  []Cond   `json:"when,omitempty"` // all must hold; none means always
+	Do    Action   `json:"do"`             // what happens then
+	Why   string   `json:"why"`            // required: shown by Explain and in reports
 }
 
 // Policy decides every call. The first rule that names the call and whose
@@ -85,9 +87,9 @@ type Rule struct {
 // does one of the x32 ABI on amd64: their numbers mean other calls, so that no
 // rule could be trusted.
 type Policy struct {
-	Default Action // for a call that is known and decided by no rule
-	Unknown Action // for a number that the table lacks; zero means ENOSYS
-	Rules   []Rule
+	Default Action `json:"default"`           // for a call that is known and decided by no rule
+	Unknown Action `json:"unknown,omitempty"` // for a number that the table lacks; zero means ENOSYS
+	Rules   []Rule `json:"rules,omitempty"`
 }
 
 // With returns a copy of p in which the given rules come before its own.
@@ -277,6 +279,24 @@ func (o Op) String() string {
 		return fmt.Sprintf("Op(%d)", uint8(o))
 	}
 	return signs[o]
+}
+
+// MarshalText writes the sign of the comparison.
+func (o Op) MarshalText() ([]byte, error) {
+	if o < Eq || o > MaskedEq {
+		return nil, fmt.Errorf("no comparison %d", o)
+	}
+	return []byte(o.String()), nil
+}
+
+// UnmarshalText reads the sign of a comparison.
+func (o *Op) UnmarshalText(text []byte) error {
+	for *o = Eq; *o <= MaskedEq; *o++ {
+		if o.String() == string(text) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no comparison is written %q", text)
 }
 
 // Explain answers what p does with the call of that name, and why, in the order
