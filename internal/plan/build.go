@@ -379,6 +379,7 @@ func (b *builder) furnish() {
 	b.proc()
 	b.scratch()
 	b.fill()
+	b.guide()
 	b.child("root", SetAttr{Path: "/", Attr: noSuidDev | readOnly})
 	if b.spec.Terminal {
 		b.child("terminal", OpenTerminal{})
