@@ -13,11 +13,11 @@ const module = "github.com/nucleus-container/nucleus"
 var (
 	policies = []string{"policy", "policy/caps", "policy/landlock", "policy/seccomp"}
 	values   = join(policies, "internal/abi")                                   // layer 0 without child
-	facts    = join(values, "spec", "internal/facts")                           // and the pure part of layer 1
+	facts    = join(values, "spec", "internal/facts", "event")                  // and the pure part of layer 1
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
 		"internal/plan", "internal/record", "internal/resolve", "internal/logger", "internal/logs",
-		"internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer", "internal/rootfs")
+		"internal/audit", "internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer", "internal/rootfs")
 	upper = join(middle, "internal/enter", "internal/supervise", "internal/observe") // and layer 3
 )
 
@@ -35,6 +35,7 @@ var may = map[string][]string{
 	// Layer 1: what is asked for, what there is, and the door to the kernel.
 	"spec":            values,
 	"internal/facts":  values,
+	"event":           {},
 	"internal/kernel": values,
 	// Layer 2: the plan, and the things it is made from.
 	"internal/plan":     facts,
@@ -51,6 +52,7 @@ var may = map[string][]string{
 	"internal/restart":  {"spec"},
 	"internal/unit":     {"spec"},
 	"internal/transfer": lower,
+	"internal/audit":    lower,
 	"internal/rootfs":   {"internal/kernel"},
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
