@@ -57,6 +57,8 @@ type options struct {
 	view viewOptions
 	exec execOptions
 	cp   cpOptions
+
+	audit auditOptions
 }
 
 // flag finds a flag by its long name or its letter.
