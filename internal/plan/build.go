@@ -21,6 +21,19 @@ type Plan struct {
 	Weakened []Weakening
 	Mode     spec.Mode // whose invariants it keeps
 	Kept     Kept
+	// Places are where host files or memory appear, in the order in which they
+	// are mounted. They explain the steps and are none.
+	Places []Place
+}
+
+// Place is a directory or file of the sandbox that is not the root's own.
+type Place struct {
+	Path     string
+	File     bool // not a directory
+	Host     bool // it shows files of the host
+	Writable bool
+	Exec     bool
+	Because  string // the field of the Spec; "root" is scratch space
 }
 
 // Kept is what a description's policy says, apart from the steps that carry it
@@ -132,7 +145,7 @@ func Build(s *spec.Sandbox, h *facts.Host, c Command) (*Plan, error) {
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
 	}
-	p := &Plan{Steps: b.steps, Weakened: b.weak, Mode: s.Mode, Kept: Kept{Caps: s.Policy.Kept(), Narrow: s.Policy != nil && s.Policy.Landlock != nil}}
+	p := &Plan{Steps: b.steps, Weakened: b.weak, Mode: s.Mode, Places: b.places(), Kept: Kept{Caps: s.Policy.Kept(), Narrow: s.Policy != nil && s.Policy.Landlock != nil}}
 	if err := p.Check(); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,15 @@ func (b *builder) guide() {
 	b.child("guide", WriteFile{Path: GuidePath, Mode: 0o444, Data: b.guideText()})
 }
 
+// places are the mounts as others see them.
+func (b *builder) places() []Place {
+	all := make([]Place, len(b.mounts))
+	for i, m := range b.mounts {
+		all[i] = Place{Path: b.real(m.path), File: m.file, Host: m.host, Writable: m.writable, Exec: m.exec, Because: m.because}
+	}
+	return all
+}
+
 // guideText is what a program inside reads about its sandbox, made from what is
 // planned. Sources of volumes are not in it: where a file lies on the host is
 // nothing that a sandbox shows.
@@ -44,9 +53,7 @@ func (b *builder) guideText() string {
 	line("\n## Network\n\nNone. Connecting to other machines and resolving names fail at once; that is no outage.")
 	line("127.0.0.1 and ::1 are this sandbox's own: no service of the host answers there.")
 	b.guideLimits(line)
-	line("\n## Rights\n\nUser ", number(uint64(b.spec.User.UID)), ", without capabilities. Refused are: mounting, namespaces (containers, the own")
-	line("sandboxes of browsers), raw sockets, devices, tracing across sandboxes, loading kernel")
-	line("code, setting the clock, and becoming another user.")
+	b.guideRights(line)
 	line("\n## What errors mean here\n")
 	line("- \"Read-only file system\": the place may be read and not written.")
 	line("- \"Permission denied\" for a program: its place may not be executed from.")
@@ -102,13 +109,26 @@ func (b *builder) guideLimits(line func(...string)) {
 		line("- processes and threads: ", number(n))
 	}
 	if l.MilliCPUs != 0 {
-		line("- processors: ", number(l.MilliCPUs/1000), ".", number(l.MilliCPUs%1000+1000)[1:])
+		line("- processors: ", number(l.MilliCPUs/1000), ".", number(l.MilliCPUs%1000 + 1000)[1:])
 	}
 	if b.spec.Timeout != 0 {
 		line("- time: ", b.spec.Timeout.String(), " from the start, then everything is killed")
 	}
 	if l.Memory == 0 && b.spec.Timeout == 0 {
 		line("- memory and time: not limited for this sandbox")
+	}
+}
+
+func (b *builder) guideRights(line func(...string)) {
+	kept := "without capabilities"
+	if set := b.spec.Policy.Kept().Ambient; set != 0 {
+		kept = "with the capabilities " + set.String() + " inside the sandbox"
+	}
+	line("\n## Rights\n\nUser ", number(uint64(b.spec.User.UID)), ", ", kept, ". Refused are: mounting, namespaces (containers, the own")
+	line("sandboxes of browsers), raw sockets, devices, tracing across sandboxes, loading kernel")
+	line("code, setting the clock, and becoming another user.")
+	if p := b.spec.Policy; p != nil && (p.Seccomp != nil || p.Landlock != nil) {
+		line("A policy of its own decides about system calls or files here, and may refuse more.")
 	}
 }
 
