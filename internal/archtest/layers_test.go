@@ -54,6 +54,7 @@ var may = map[string][]string{
 	"internal/transfer": lower,
 	"internal/audit":    lower,
 	"internal/rootfs":   {"internal/kernel"},
+	"internal/probe":    lower,
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,
@@ -61,10 +62,11 @@ var may = map[string][]string{
 	// Layer 4: the library.
 	".": upper,
 	// Layer 5: sandboxes that are kept by name, and who stays with them. (oci is to come.)
-	"store":           join(upper, "."),
-	"internal/keeper": join(upper, ".", "store"),
+	"store":             join(upper, "."),
+	"internal/keeper":   join(upper, ".", "store"),
+	"internal/selftest": join(upper, "."),
 	// Layer 6: the program.
-	"internal/cli": join(upper, ".", "store", "internal/keeper"),
+	"internal/cli": join(upper, ".", "store", "internal/keeper", "internal/probe", "internal/selftest"),
 	"cmd/nucleus":  {"internal/cli"},
 	// Beside the layers: nothing that is installed imports these.
 	"internal/sandboxtest": {},

@@ -30,7 +30,7 @@ func runHelp(c *call) int {
 // exitTable lists the exit codes, for every help and man page.
 var exitTable = [][2]string{
 	{"N", "what the program exited with"},
-	{"1", "about sandboxes by name: one of them could not do it; doctor: sandboxes do not work on this machine; audit: the log is not what was written"},
+	{"1", "about sandboxes by name: one of them could not do it; doctor: sandboxes do not work on this machine; selftest: something was not refused; audit: the log is not what was written"},
 	{"2", "the command line makes no sense; nothing was created"},
 	{"124", "--timeout ended the program"},
 	{"125", "Nucleus failed; the program was not started"},
