@@ -32,6 +32,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nucleus-container/nucleus/event"
 	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/enter"
 	"github.com/nucleus-container/nucleus/internal/host"
@@ -87,6 +88,14 @@ type Cmd struct {
 	// Watch, if not nil, sees what the sandbox is refused, and more if it asks.
 	// It cannot be combined with Detach.
 	Watch *Watch
+	// Events, if not nil, is told what happens in the sandbox's life. What an event
+	// says about security was read back from the kernel while the program was held
+	// before its first instruction; if the kernel does not confirm the plan, or
+	// Events fails, the program never runs, or is killed. It is called by Start and
+	// Wait, one event after the other. A program that joins a sandbox tells nothing.
+	Events func(event.Body) error
+	// HideArgs keeps the program's arguments out of Events.
+	HideArgs bool
 	// As, for a program that joins a sandbox, is another user of the sandbox.
 	As *spec.User
 	// Logger receives one line when the sandbox starts, one when it ends and
@@ -112,6 +121,8 @@ type Cmd struct {
 	into     *Process // the sandbox to join
 	identity Identity // of a detached sandbox
 	kills    uint64   // by the memory limit of the sandbox to join, so far
+	usage    event.Usage
+	ran      bool // the program has been executed
 }
 
 // Command returns the Cmd to run a program in a sandbox.
@@ -197,6 +208,7 @@ func (c *Cmd) command() plan.Command {
 	if c.Watch != nil {
 		run.Observe = c.Watch.level()
 	}
+	run.Hold = c.tells()
 	if len(c.Args) > 0 {
 		run.Arg0, run.Args = c.Args[0], c.Args[1:]
 	}
@@ -228,11 +240,11 @@ func (c *Cmd) Start() error {
 		return err
 	}
 	c.started = time.Now()
-	box, err := c.enter(p, fds)
+	box, err := c.enterTold(p, fds)
 	c.io.closeChild()
 	if err != nil {
 		c.io.closeAll()
-		return stepError(p, err)
+		return err
 	}
 	if c.Detach != nil {
 		return c.detached(box)
@@ -250,6 +262,10 @@ func (c *Cmd) enter(p *Plan, fds []int) (*enter.Sandbox, error) {
 	}
 	if c.into == nil {
 		c.Watch.listen(p.plan, &req)
+		if c.tells() {
+			req.Held = func(box *enter.Sandbox) error { return c.held(p, box) }
+			req.Started = func(box *enter.Sandbox) error { return c.tellStarted(p, box) }
+		}
 		return enter.Start(req)
 	}
 	into, err := c.into.intoRequest()
@@ -281,7 +297,7 @@ func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
 	if c.into != nil && group != nil { // the sandbox's, not ours to remove
 		end = func() error { return errors.Join(box.Close(), group.Close()) }
 	}
-	sup := supervise.New(supervise.Sandbox{Pid: pid, PidFD: box.PidFD, Status: box.Status, Group: group, Close: end, Joined: c.into != nil})
+	sup := supervise.New(supervise.Sandbox{Pid: pid, PidFD: box.PidFD, Status: box.Status, Group: group, Last: c.measure(group), Close: end, Joined: c.into != nil})
 	c.Process = &Process{pid: pid, workload: box.WorkloadPid, life: sup, sup: sup, plan: p, idBase: box.IDBase, group: group}
 	if console >= 0 {
 		c.Process.console = console.File("console")
@@ -357,7 +373,7 @@ func (c *Cmd) Wait() error {
 	if c.Logger != nil {
 		c.Logger.Info("ended", "sandbox", c.Sandbox.Name, "reason", string(c.Outcome.Reason), "code", c.Outcome.ExitCode(), "dur", c.Outcome.Ended.Sub(c.Outcome.Started))
 	}
-	if err != nil {
+	if err = errors.Join(err, c.tellEnd(res.OOMKills)); err != nil {
 		return &Error{Stage: StageSupervise, Step: -1, Op: "wait for", Object: c.Path, Err: err}
 	}
 	if c.ctx != nil && c.Process.cancelled.Load() && c.Outcome.Reason != Exited {

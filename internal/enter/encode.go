@@ -38,6 +38,9 @@ const kindConsole = -4
 // kindListener is the message that carries a filter's listener.
 const kindListener = -9
 
+// kindHeld is the message of a child that waits for what is read back about it.
+const kindHeld = -10
+
 // opInfo says what an operation is, for the words about its failure.
 type opInfo struct {
 	step int
@@ -137,7 +140,7 @@ func (e *encoder) encode(i int, a plan.Action) {
 		e.file(a)
 	case plan.Securebits, plan.SetIDs, plan.KeepCaps, plan.DropBounding, plan.ClearAmbient, plan.DropCaps, plan.NoNewPrivs, plan.Landlock, plan.Rlimit, plan.Keyring:
 		e.confine(a)
-	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.Deadline, plan.JoinNamespaces, plan.Listen, plan.ExecInit:
+	case plan.NewSession, plan.Stdio, plan.CloseInherited, plan.Wait, plan.NewCgroupNS, plan.Hostname, plan.LoopbackUp, plan.OpenTerminal, plan.Lifeline, plan.Deadline, plan.JoinNamespaces, plan.Hold, plan.Listen, plan.ExecInit:
 		e.process(a)
 	default:
 		e.fail("this is a bug in nucleus: no encoding for step %d, %T", i, a)
@@ -305,6 +308,10 @@ func (e *encoder) process(a plan.Action) {
 		e.op("setitimer", syscall.SYS_SETITIMER, 0, e.words(0, 0, sec, usec), 0) // ITIMER_REAL, once
 	case plan.JoinNamespaces:
 		e.op("setns", sysSetns, uintptr(e.into), uintptr(a.Flags))
+	case plan.Hold:
+		kind := int32(kindHeld)
+		e.put("sendto", &child.Op{Nr: syscall.SYS_SENDTO, Arg: [6]uintptr{state, e.Data(binary.NativeEndian.AppendUint64(nil, uint64(uint32(kind)))), 8, syscall.MSG_NOSIGNAL}, Want: 8})
+		e.put("recvfrom", &child.Op{Nr: syscall.SYS_RECVFROM, Arg: [6]uintptr{state, 0, 0, syscall.MSG_TRUNC}, Want: 1})
 	case plan.Listen:
 		e.listen(a)
 	case plan.ExecInit:

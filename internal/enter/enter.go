@@ -13,6 +13,8 @@
 //	parent -> child  one byte         the gate is open
 //	child  -> parent index, errno     operation index failed (index >= 0); the end
 //	child  -> parent console, 0       with a descriptor: the terminal's other end
+//	child  -> parent held, 0          the sandbox is complete, if the plan has it wait
+//	parent -> child  one byte         it may go on
 //	init   -> parent started, pid     the workload has been executed
 //	init   -> parent not started, -e  it could not be; the end
 //	init   -> parent ended, status    the workload has ended
@@ -59,6 +61,13 @@ type Request struct {
 	// for a gate, the workload cannot run before it returns, and never runs if
 	// it fails.
 	Cloned func(*Sandbox) error
+	// Held is called when the sandbox is complete and waits, if the plan has it
+	// wait: everything but the workload's filter and session is in force on
+	// process Pid. If it fails, the workload never runs.
+	Held func(*Sandbox) error
+	// Started is called when the workload has been executed. If it fails, the
+	// sandbox is ended.
+	Started func(*Sandbox) error
 	// Listener takes the listener of a filter that has one, and must begin to
 	// answer on it at once.
 	Listener func(kernel.FD)
@@ -290,6 +299,8 @@ func opsFor(steps []plan.Step) int {
 			n += 1 + len(a.Ambient.Caps())
 		case plan.OpenTerminal:
 			n += 9
+		case plan.Hold:
+			n += 2
 		case plan.Listen:
 			n += 3
 		case plan.Stdio:
@@ -501,12 +512,17 @@ func (r *run) message() (done bool, err error) {
 	case kind == kindConsole:
 		r.box.Console = fd
 		return false, nil
+	case kind == kindHeld:
+		return false, r.letOn()
 	case kind == kindListener && r.req.Listener != nil:
 		r.req.Listener(fd)
 		return false, nil
 	case kind == pid1.Started:
 		r.box.WorkloadPid = value
-		return true, nil
+		if r.req.Started != nil {
+			err = r.req.Started(r.box)
+		}
+		return true, err
 	case kind == pid1.NotStarted:
 		return false, r.failed(len(r.req.Plan.Steps)-1, "", syscall.Errno(-value))
 	case kind == pid1.NoFilter:
@@ -518,6 +534,19 @@ func (r *run) message() (done bool, err error) {
 	default:
 		return false, fmt.Errorf("this is a bug in nucleus: message %d, %d from the sandbox", kind, value)
 	}
+}
+
+// letOn asks what the kernel says about the sandbox, and lets it go on.
+func (r *run) letOn() error {
+	if r.req.Held != nil {
+		if err := r.req.Held(r.box); err != nil {
+			return err
+		}
+	}
+	if err := r.box.Status.Send([]byte{1}); err != nil {
+		return r.gone(fmt.Errorf("let the sandbox go on: %w", err))
+	}
+	return nil
 }
 
 func (r *run) stepReport(op, errno int) error {

@@ -62,6 +62,7 @@ var kinds = []kind{
 	{"terminal", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Terminal: true})},
 	{"limits", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Cgroup}, box(spec.Sandbox{Limits: spec.Limits{Memory: 64 * spec.MiB, Pids: 20}})},
 	{"watched", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: watched})},
+	{"held", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: held})},
 	{"userns host", []sandboxtest.Feature{sandboxtest.Root}, box(spec.Sandbox{Userns: spec.UsernsHost})},
 	{"policy", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Landlock}, box(spec.Sandbox{Policy: &policy.Policy{
 		Caps: &caps.Sets{Bounding: caps.Of(caps.NetBindService, caps.Kill), Inheritable: caps.Of(caps.NetBindService, caps.Kill),
@@ -76,6 +77,9 @@ var kinds = []kind{
 
 // watched is the name of the sandbox whose calls are observed.
 const watched = "watched"
+
+// held is the name of the sandbox that waits until it was asked about.
+const held = "held"
 
 // attempt is a start in preparation: its workload writes to a pipe of its own.
 type attempt struct {
@@ -114,6 +118,7 @@ func request(s *spec.Sandbox, script string) (*attempt, error) {
 		host.Listeners(h)
 		c.Observe = seccomp.Everything
 	}
+	c.Hold = s.Name == held
 	p, err := plan.Build(s, h, c)
 	if err != nil {
 		return nil, err

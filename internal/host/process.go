@@ -94,6 +94,40 @@ func (p *Process) readTables(dir string) error {
 	return nil
 }
 
+// Filters is how many seccomp filters are in force on a process, and in which mode.
+type Filters struct{ Mode, Count int }
+
+// FiltersOf asks about the child of a process that has the number inner in the
+// innermost process namespace that it is in. All of it is one look: a number that
+// is another process's by now is not taken for it.
+func FiltersOf(parent, inner int) (f Filters, err error) {
+	list, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(parent), "task", strconv.Itoa(parent), "children"))
+	if err != nil {
+		return f, err
+	}
+	for _, pid := range strings.Fields(string(list)) {
+		status, err := os.ReadFile("/proc/" + pid + "/status")
+		if err != nil {
+			continue // it has just ended
+		}
+		field := map[string]string{}
+		for _, line := range strings.Split(string(status), "\n") {
+			k, v, _ := strings.Cut(line, ":")
+			field[k] = strings.TrimSpace(v)
+		}
+		numbers := strings.Fields(field["NSpid"])
+		if field["PPid"] != strconv.Itoa(parent) || len(numbers) == 0 || numbers[len(numbers)-1] != strconv.Itoa(inner) {
+			continue
+		}
+		if f.Mode, err = strconv.Atoi(field["Seccomp"]); err != nil {
+			return f, err
+		}
+		f.Count, _ = strconv.Atoi(field["Seccomp_filters"]) // since 5.9
+		return f, nil
+	}
+	return f, os.ErrProcessDone
+}
+
 // Child finds the child of a process that has the number inner in the innermost
 // process namespace that it is in.
 func Child(parent, inner int) (int, error) {

@@ -73,6 +73,9 @@ type Command struct {
 	Track  []string
 	// Joinable says that other programs may join the sandbox.
 	Joinable bool
+	// Hold holds the sandbox when it is complete, so that it can be asked about
+	// before the program runs.
+	Hold bool
 	// Observe has the supervisor see calls, as much as the level says; 0: none.
 	Observe seccomp.Level
 }
@@ -412,11 +415,19 @@ func (b *builder) confine(l limitPlan) {
 	case b.spec.Timeout > 0:
 		b.child("timeout", Deadline{After: min(b.spec.Timeout, timerMax)})
 	}
+	b.hold()
 	b.listen()
 	b.child("sandbox", ExecInit{})
 	b.add(Init, "policy.seccomp", Seccomp{Name: b.initPolicy(), Program: b.initFilter()})
 	env := b.environ()
 	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{cmp.Or(b.cmd.Arg0, b.cmd.Name)}, b.cmd.Args...), Env: env})
+}
+
+// hold plans the wait for those who want to know what the kernel enforces.
+func (b *builder) hold() {
+	if b.cmd.Hold {
+		b.child("audit", Hold{})
+	}
 }
 
 func (b *builder) rlimits(l limitPlan, lim spec.Limits) {

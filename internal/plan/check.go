@@ -138,6 +138,7 @@ const (
 	kDeadline
 	kCgroupJoin
 	kJoin
+	kHold
 	kListen
 	kExecInit
 	kSeccomp
@@ -236,6 +237,8 @@ func kindOfPolicy(a Action) kind {
 		return kCgroupJoin
 	case JoinNamespaces:
 		return kJoin
+	case Hold:
+		return kHold
 	case Listen:
 		return kListen
 	}
@@ -371,6 +374,8 @@ var before = [...][2]kind{
 	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
 	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},
 	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock}, {kNoNewPrivs, kListen}, {kLandlock, kListen}, {kListen, kExecInit}, {kAmbient, kKeep}, {kKeep, kSecurebits}, {kLandlock, kNarrow}, {kNarrow, kExecInit},
+	// What is read back while it holds must be what the program gets.
+	{kCaps, kHold}, {kNoNewPrivs, kHold}, {kLandlock, kHold}, {kNarrow, kHold}, {kRlimit, kHold}, {kHold, kListen}, {kHold, kExecInit},
 }
 
 // order checks what must be there and what comes before what.

@@ -10,7 +10,7 @@ var mustJoin = [...]kind{
 // neverJoin are the kinds that have no business there: they make a sandbox.
 var neverJoin = [...]kind{
 	kReserveIDs, kCgroupCreate, kCgroupWrite, kHostTree, kWriteMap, kPrivate, kNewMount, kMountFS, kSetAttr, kMoveMount, kCgroupNS, kPivot,
-	kHostname, kLoopback, kDeadline,
+	kHostname, kLoopback, kDeadline, kHold,
 }
 
 // beforeJoin are pairs: every step of the first kind comes before any of the second.

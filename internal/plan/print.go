@@ -119,6 +119,7 @@ func (JoinNamespaces) Call() string { return "setns" }
 func (Umask) Call() string          { return "umask" }
 func (Chdir) Call() string          { return "chdir" }
 func (Listen) Call() string         { return "seccomp" }
+func (Hold) Call() string           { return "read" }
 func (ExecInit) Call() string       { return "execveat" }
 func (Seccomp) Call() string        { return "seccomp" }
 func (Exec) Call() string           { return "execve" }
@@ -209,6 +210,7 @@ func (OpenTerminal) String() string { return "terminal on the sandbox's devpts" 
 func (Lifeline) String() string     { return "ends with its supervisor" }
 func (a Umask) String() string      { return fmt.Sprintf("%04o", a.Mask) }
 func (a Chdir) String() string      { return a.Dir }
+func (Hold) String() string         { return "wait until what the kernel enforces was read back" }
 func (ExecInit) String() string     { return "process 1" }
 func (a SetIDs) String() string {
 	s := fmt.Sprintf("%d:%d", a.UID, a.GID)

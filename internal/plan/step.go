@@ -249,6 +249,9 @@ type (
 		Plain   seccomp.Program // and as it is, for programs that join
 		Flags   uint32          // of seccomp(2)
 	}
+	// Hold tells the supervisor that the sandbox is complete, and waits until what
+	// the kernel says about it was read back.
+	Hold struct{}
 	// ExecInit executes process 1.
 	ExecInit struct{}
 )

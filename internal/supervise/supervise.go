@@ -35,6 +35,7 @@ type Sandbox struct {
 	Status *kernel.Waitable // process 1's messages (package pid1)
 	Group  *cgroup.Group    // or nil
 	Joined bool             // process 1 is not one, but the parent of a program that joined
+	Last   func()           // called when the sandbox has ended and nothing is removed yet; or nil
 	Close  func() error     // lets go of all of it
 }
 
@@ -105,6 +106,9 @@ func (s *Supervisor) Wait() (Result, error) {
 			err = errors.Join(err, oerr)
 		}
 		r.OOMKills = n
+	}
+	if s.box.Last != nil {
+		s.box.Last()
 	}
 	return r, errors.Join(err, werr, s.box.Close())
 }
