@@ -11,32 +11,67 @@ import (
 	"github.com/nucleus-container/nucleus/internal/selftest"
 )
 
-// TestClaimsHaveTests checks that every test that docs/SECURITY.md names exists.
+// TestClaimsHaveTests checks that every test exists that the tables of claims and
+// of attacks name.
 func TestClaimsHaveTests(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/SECURITY.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`(?:([a-z0-9/]+) )?((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(doc), -1)
-	if len(named) < 40 {
-		t.Fatalf("docs/SECURITY.md names %d tests: is the table still there?", len(named))
-	}
-	for _, m := range named {
-		files, err := filepath.Glob(filepath.Join("../..", m[1], "*_test.go"))
+	for doc, least := range map[string]int{"docs/SECURITY.md": 40, "docs/REGRESSIONS.md": 60} {
+		text, err := os.ReadFile("../../" + doc)
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := false
-		for _, f := range files {
-			src, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
+		named := regexp.MustCompile("`(?:([a-z0-9/]+) )?((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+		if len(named) < least {
+			t.Fatalf("%s names %d tests: is the table still there?", doc, len(named))
+		}
+		for _, m := range named {
+			if !testExists(t, m[1], m[2]) {
+				t.Errorf("%s: package %q has no test %s", doc, m[1], m[2])
 			}
-			found = found || strings.Contains(string(src), "\nfunc "+m[2]+"(")
 		}
-		if !found {
-			t.Errorf("docs/SECURITY.md: package %q has no test %s", m[1], m[2])
+	}
+}
+
+func testExists(t *testing.T, pkg, name string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("../..", pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		src, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if strings.Contains(string(src), "\nfunc "+name+"(") {
+			return true
+		}
+	}
+	return false
+}
+
+// TestAttacksHaveTests checks that every row of docs/REGRESSIONS.md has a test, or
+// says what is missing.
+func TestAttacksHaveTests(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/REGRESSIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(doc)) {
+		cell := strings.Split(strings.TrimSpace(line), "|")
+		if len(cell) != 5 || strings.HasPrefix(line, "|---") || strings.HasPrefix(line, "| attack |") {
+			if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| attack |") {
+				t.Errorf("a row of %d cells: %s", len(cell)-2, line)
+			}
+			continue
+		}
+		n++
+		if !strings.Contains(cell[2], "`") && strings.TrimSpace(cell[3]) == "" {
+			t.Errorf("neither a test nor a reason: %s", line)
+		}
+	}
+	if n < 35 {
+		t.Errorf("got %d rows, want at least 35", n)
 	}
 }
 
