@@ -319,6 +319,9 @@ func (i Identity) Collect(exit io.Reader) (*Outcome, error) {
 		if kills > 0 && !o.Success() && o.Reason != DeadlineExceeded {
 			o.outOfMemory(i.id.Memory)
 		}
+		if s, err := g.Stats(); err == nil { // what cannot be read is not known
+			o.User, o.System, o.MemoryPeak = s.CPUUser, s.CPUSystem, s.MemoryPeak
+		}
 		// What joined the sandbox is about to end with it.
 		err = errors.Join(err, g.Kill(), g.Remove())
 	}

@@ -92,6 +92,8 @@ type Outcome struct {
 	User    time.Duration // processor time of all processes
 	System  time.Duration
 	MaxRSS  int64 // bytes of memory of the largest process
+
+	MemoryPeak uint64 // bytes that the control group held at most; 0: unknown
 }
 
 // Success reports whether the program exited with 0.

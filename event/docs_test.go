@@ -36,8 +36,9 @@ New types and new fields may come without a new version. Readers leave alone wha
 
 **Evidence.** Where an event speaks about security, the field evidence says how that is known. ` + "`kernel`" + `: it was read back from the
 kernel, about this sandbox, while the program was held before its first instruction. ` + "`accepted`" + `: the kernel took the call that
-enforces it, and offers no way to read it back. ` + "`unknown: ...`" + `: nobody could be asked, and nothing is claimed. Nothing is
-taken from the configuration.
+enforces it, and it cannot be read back: because the kernel offers no way (Landlock), or because the program had ended before its
+filter could be asked about; process 1 reports no start without the filter. Nothing is taken from the configuration. What is not
+known is absent.
 
 **What is never written.** The value of an environment variable: events have only names, by their type. Arguments are written
 as they were given, as every user of the machine can see them in ps; ` + "`--redact-args`" + ` leaves them out.

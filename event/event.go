@@ -5,8 +5,8 @@
 //	cmd := nucleus.Command(box, "python3", "agent.py")
 //	cmd.Events = func(b event.Body) error { return stream.Tell(b) }
 //
-// What an event says about security is what the kernel said, or it says that the
-// kernel was not asked: see [Evidence]. No type here has a field for the value of
+// What an event says about security is what the kernel said, or it says that
+// the kernel cannot be asked: see [Evidence]. No type here has a field for the value of
 // an environment variable; what must not be written is kept out by its type.
 //
 // It is pure: it asks nobody and writes nowhere.
@@ -74,8 +74,6 @@ const (
 	Kernel Evidence = "kernel"
 	// Accepted: the kernel took the call that enforces it, and offers no way to read it back.
 	Accepted Evidence = "accepted"
-	// Unknown: nobody could be asked. Not a word about whether it holds.
-	Unknown Evidence = "unknown: it ended before it could be asked"
 )
 
 // Names are the names of environment variables. A value cannot be in there:

@@ -45,7 +45,7 @@ func Types() []Type {
 		{"sandbox_unpaused", "The processes go on.", store, Unpaused{}},
 		{"sandbox_updated", "Limits were changed.", store, Updated{}},
 		{"sandbox_renamed", "The sandbox has another name.", store, Renamed{}},
-		{"files_copied", "Files were copied in or out.", store, Copied{}},
+		{"files_copied", "Files are copied in or out.", store, Copied{}},
 		{"sandbox_restarting", "The program will be started again.", store, Restarting{}},
 		{"denial", "The policy refused something.", both, Denial{}},
 		{"out_of_memory", "The memory limit was reached and the kernel ended a process.", both, OutOfMemory{}},

@@ -9,7 +9,6 @@ type (
 		Env       Names   `json:"env" doc:"names of the environment variables that were given; never a value"`
 		Workspace string  `json:"workspace,omitempty" doc:"the host directory that is shared read-write"`
 		Detached  bool    `json:"detached,omitempty" doc:"it outlives the program that started it"`
-		Nucleus   string  `json:"nucleus,omitempty" doc:"version of the program that writes this"`
 	}
 	// PolicyLoaded names a file that the policy was read from.
 	PolicyLoaded struct {

@@ -39,8 +39,19 @@ type Service struct {
 	Log Log `json:"log"`
 	// Hooks are programs of the host that run at points of its life.
 	Hooks Hooks `json:"hooks"`
+	// Audit says where its life is written down.
+	Audit Audit `json:"audit,omitzero"`
 	// Systemd has the service manager run it, as a transient unit.
 	Systemd bool `json:"systemd,omitempty"`
+}
+
+// Audit says where the events of a sandbox's life are written down.
+type Audit struct {
+	// Log is the path of an audit log, which may be that of other sandboxes too.
+	// No directory that the sandbox sees may hold it. Empty: none.
+	Log string `json:"log,omitempty"`
+	// HideArgs keeps the program's arguments out.
+	HideArgs bool `json:"hide_args,omitempty"`
 }
 
 // RestartPolicy says when an ended sandbox is started again.

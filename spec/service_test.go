@@ -15,6 +15,7 @@ var wholeService = Service{
 	OnUnhealthy: UnhealthyRestart, Ready: &Check{HTTP: "http://[::1]:8080/healthz?x"}, Notify: true,
 	Log:     Log{Size: MinLogSize, Files: MaxLogFiles, Off: true},
 	Hooks:   Hooks{Poststop: []Hook{{Path: "/bin/x", Args: []string{"x"}, Env: []string{"A=", "b.c=d=e"}, Timeout: 1}}},
+	Audit:   Audit{Log: "x", HideArgs: true},
 	Systemd: true,
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/event"
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/record"
 )
@@ -62,7 +63,11 @@ func outcome(o *nucleus.Outcome) *record.Outcome {
 	if o == nil {
 		return &record.Outcome{Reason: "not started", Code: 125}
 	}
-	return &record.Outcome{Reason: string(o.Reason), Code: o.Code, Signal: int(o.Signal), Detail: o.Detail}
+	r := &record.Outcome{Reason: string(o.Reason), Code: o.Code, Signal: int(o.Signal), Detail: o.Detail}
+	if o.User+o.System > 0 || o.MemoryPeak > 0 {
+		r.Usage = &event.Usage{UserSeconds: o.User.Seconds(), SystemSeconds: o.System.Seconds(), MaxRSS: o.MaxRSS, MemoryPeak: o.MemoryPeak}
+	}
+	return r
 }
 
 // attendant is the program that waits for a sandbox itself, and how that ended

@@ -257,6 +257,7 @@ func (s *state) settle() error {
 		attrs["detail"] = o.Detail
 	}
 	s.logAt(ended, "end", s.cfg, attrs)
+	s.auditedEnd(o, ended)
 	if s.cfg.Service.Remove {
 		return s.remove()
 	}
@@ -327,6 +328,7 @@ func (b *Sandbox) log(what string, c *record.Config, attrs map[string]string) {
 // logAt logs an event. That it happened does not depend on it being told.
 func (b *Sandbox) logAt(at time.Time, what string, c *record.Config, attrs map[string]string) {
 	_ = b.store.dir.Log(record.Event{Time: at, Type: what, ID: c.ID, Name: c.Name, Attrs: attrs})
+	b.audited(at, c, bodyOf(what, attrs))
 }
 
 // Log tells that something happened to the sandbox.
@@ -335,5 +337,6 @@ func (b *Sandbox) Log(what string, attrs map[string]string) error {
 	if err != nil {
 		return err
 	}
+	b.audited(time.Now(), c, bodyOf(what, attrs))
 	return b.store.dir.Log(record.Event{Type: what, ID: c.ID, Name: c.Name, Attrs: attrs})
 }

@@ -93,7 +93,16 @@ func (s *state) launch(ctx context.Context, l Launch) (*nucleus.Process, error) 
 	if !box.Terminal {
 		cmd.Stdout, cmd.Stderr = out[0], out[1]
 	}
-	err = cmd.Start()
+	teller, err := s.teller(s.cfg)
+	if err == nil && teller != nil {
+		cmd.Events, cmd.HideArgs = teller.Tell, s.cfg.Service.Audit.HideArgs
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
+	if teller != nil {
+		err = errors.Join(err, teller.Close())
+	}
 	for _, f := range out {
 		if f != nil {
 			err = errors.Join(err, f.Close())

@@ -19,9 +19,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/internal/audit"
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/record"
 	"github.com/nucleus-container/nucleus/spec"
@@ -94,6 +96,16 @@ func (s *Store) create(c Config, fill func(*record.Entry) error) (*Sandbox, erro
 	}
 	if err := absolute(&c.Sandbox); err != nil {
 		return nil, err
+	}
+	if log := c.Service.Audit.Log; log != "" {
+		if err := audit.Unseen(&c.Sandbox, log); err != nil {
+			return nil, fmt.Errorf("audit log: %w: %w", err, nucleus.ErrInvalid)
+		}
+		abs, err := filepath.Abs(log)
+		if err != nil {
+			return nil, err
+		}
+		c.Service.Audit.Log = abs
 	}
 	cfg := &record.Config{Name: c.Name, Sandbox: c.Sandbox, Command: c.Command, Service: c.Service, Labels: c.Labels}
 	e, err := s.dir.Create(cfg)
@@ -250,7 +262,8 @@ func (s *Store) watch(ctx context.Context) {
 }
 
 // Event is something that happened to a sandbox: create, start, ready, health,
-// hook, exec, pause, unpause, update, rename, stop, kill, oom, end, restart, remove.
+// hook, exec, pause, unpause, update, rename, stop, kill, oom, end, restart, remove,
+// and audit: something could not be written to the sandbox's audit log.
 // What is noticed late is told late, with the time at which it happened.
 type Event struct {
 	Time  time.Time         `json:"time"`

@@ -9,14 +9,12 @@ import (
 	"github.com/nucleus-container/nucleus/internal/audit"
 )
 
-// auditOptions is what the flags about audit logs and event streams said.
+// auditOptions is what the flags about audit logs and event streams said, but for
+// those that are part of a service.
 type auditOptions struct {
-	log        string
-	events     string // file
-	eventsFD   int    // 0: none
-	redactArgs bool
-
-	known audit.Known
+	events   string // file
+	eventsFD int    // 0: none
+	known    audit.Known
 }
 
 var auditCommand = command{

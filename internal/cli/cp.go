@@ -159,6 +159,26 @@ func copyBetween(ctx context.Context, src, dst cpPlace, o *options) (res transfe
 	if o.cp.quiet {
 		to.Skip = func(string) {}
 	}
+	res, err = copyFiles(ctx, b, root, src, dst, to)
+	show.clear()
+	// Its mounts go with it: what is still held of its root is not what it was.
+	again, gone := p.Root()
+	if gone != nil {
+		return res, errors.Join(err, errors.New("the sandbox ended meanwhile, and the copy may lack files"))
+	}
+	return res, errors.Join(err, again.Close())
+}
+
+// copyFiles tells that files are copied, and copies them.
+func copyFiles(ctx context.Context, b *store.Sandbox, root *os.File, src, dst cpPlace, to transfer.Options) (res transfer.Result, err error) {
+	if src.box != "" {
+		err = b.LogCopy("out", src.path)
+	} else {
+		err = b.LogCopy("in", dst.path)
+	}
+	if err != nil {
+		return res, err
+	}
 	switch {
 	case dst.stream:
 		out := bufio.NewWriterSize(os.Stdout, 1<<20)
@@ -172,13 +192,7 @@ func copyBetween(ctx context.Context, src, dst cpPlace, o *options) (res transfe
 	default:
 		res, err = transfer.In(ctx, src.path, root, dst.path, to)
 	}
-	show.clear()
-	// Its mounts go with it: what is still held of its root is not what it was.
-	again, gone := p.Root()
-	if gone != nil {
-		return res, errors.Join(err, errors.New("the sandbox ended meanwhile, and the copy may lack files"))
-	}
-	return res, errors.Join(err, again.Close())
+	return res, err
 }
 
 // cpRights are those of the sandbox's user, by the numbers that the host knows.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/cgroup"
@@ -166,7 +165,7 @@ func (j *joining) try(argv []string, stdin bool) (code int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	go caught.forward(cmd.Process, tty)
+	go caught.forward(cmd.Process, tty, nil)
 	tty.resize(cmd.Process)
 	if path := j.opts.exec.console; path != "" {
 		console := cmd.Process.Terminal()
@@ -218,7 +217,7 @@ func (j *joining) command(p *nucleus.Process, argv []string, stdin bool) (*nucle
 
 // log tells that the program was started. It is done while the program runs.
 func (j *joining) log(argv []string) error {
-	return j.box.Log("exec", map[string]string{"command": strings.Join(argv, " ")})
+	return j.box.LogExec(argv)
 }
 
 // failSandbox says what is wrong with a sandbox that is to be used. That there

@@ -178,6 +178,8 @@ func (w *flagWriter) service(s spec.Service) {
 	if s.Log.Off {
 		w.add("log-driver", "none")
 	}
+	w.text("audit-log", s.Audit.Log)
+	w.on("redact-args", s.Audit.HideArgs)
 	w.on("systemd", s.Systemd)
 	if s.Log.Inherit && !s.Systemd {
 		w.fail("that output goes to whoever looks after the sandbox cannot be given by a flag")

@@ -44,6 +44,9 @@ func (c *call) keepHere(box *spec.Sandbox) int {
 	if _, err := cmd.Plan(); err != nil { // bad input must not leave a trace: find out before
 		return fail(c.cmd, err)
 	}
+	if err := checkAudit(box, service.Audit); err != nil {
+		return fail(c.cmd, err)
+	}
 	s, err := openStore()
 	if err != nil {
 		return fail(c.cmd, err)

@@ -35,6 +35,9 @@ func (c *call) launch(box *spec.Sandbox) (*store.Sandbox, error) {
 	if _, err := cmd.Plan(); err != nil {
 		return nil, err
 	}
+	if err := checkAudit(box, service.Audit); err != nil {
+		return nil, err
+	}
 	s, err := openStore()
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/internal/audit"
 	"github.com/nucleus-container/nucleus/spec"
 	"github.com/nucleus-container/nucleus/store"
 )
@@ -35,7 +36,7 @@ logs, exec, stop, rm.`,
 		{"nucleus run -v ~/bin/tool:/opt/tool:ro,exec -- /opt/tool", "run one of your own programs"},
 		{"nucleus run -d --name web --restart on-failure:3 -- python3 -m http.server", "let a server run by itself, and start it again when it fails"},
 	},
-	flags: [][]flag{detachFlags, boxFlags, limitFlags, moreFlags, serviceFlags, consoleFlags, helpFlags},
+	flags: [][]flag{detachFlags, boxFlags, limitFlags, moreFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
 	run:   run,
 }
 
@@ -63,7 +64,12 @@ func run(c *call) int {
 		return fail(c.cmd, err)
 	}
 	defer closeLog()
-	code, err := c.runHere(box, cmd)
+	teller, err := c.openAudit(box, cmd)
+	if err != nil {
+		return fail(c.cmd, err)
+	}
+	defer closeAudit(teller)
+	code, err := c.runHere(box, cmd, teller)
 	if err != nil {
 		return fail(c.cmd, err)
 	}
@@ -71,7 +77,7 @@ func run(c *call) int {
 }
 
 // runHere runs the program and waits for it.
-func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd) (code int, err error) {
+func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd, teller *audit.Teller) (code int, err error) {
 	caught := catchSignals(cmd)
 	var tty *terminal
 	if c.opts.exec.console == "" {
@@ -80,7 +86,7 @@ func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd) (code int, err error
 		}
 		defer tty.close()
 	}
-	forget, err := attend(box, cmd)
+	forget, err := c.attend(box, cmd, teller)
 	if err != nil {
 		return 0, err
 	}
@@ -89,7 +95,7 @@ func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd) (code int, err error
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	go caught.forward(cmd.Process, tty)
+	go caught.forward(cmd.Process, tty, teller)
 	tty.resize(cmd.Process)
 	if path := c.opts.exec.console; path != "" {
 		console := cmd.Process.Terminal()
@@ -116,6 +122,10 @@ func (c *call) exclusive() error {
 	switch {
 	case o.exec.console != "" && !o.box.Terminal:
 		return usageError("--console-socket needs --tty")
+	case (o.life.detach || o.life.asked != "") && o.audit != (auditOptions{}):
+		return usageError("--events-jsonl and --events-fd are for a program that nucleus itself waits for; nucleus events tells of others, and --audit-log is for all")
+	case o.life.service.Audit.HideArgs && o.life.service.Audit.Log == "" && o.audit == (auditOptions{}):
+		return usageError("--redact-args needs --audit-log, --events-jsonl or --events-fd")
 	case !o.life.detach && o.life.asked != "":
 		return o.attached()
 	case o.life.detach && o.logFile != "":
@@ -128,7 +138,7 @@ func (c *call) exclusive() error {
 
 // attend lists a sandbox with a name while it runs. One without is nobody
 // else's business, and is not written down: that takes time.
-func attend(box *spec.Sandbox, cmd *nucleus.Cmd) (forget func() error, err error) {
+func (c *call) attend(box *spec.Sandbox, cmd *nucleus.Cmd, teller *audit.Teller) (forget func() error, err error) {
 	if box.Name == "" {
 		return func() error { return nil }, nil
 	}
@@ -140,7 +150,14 @@ func attend(box *spec.Sandbox, cmd *nucleus.Cmd) (forget func() error, err error
 	if err != nil {
 		return nil, err
 	}
-	return s.Attend(context.Background(), store.Config{Name: box.Name, Sandbox: *box, Command: cmd.Args}, cmd)
+	forget, err = s.Attend(context.Background(), store.Config{Name: box.Name, Sandbox: *box, Command: cmd.Args, Service: spec.Service{Audit: c.opts.life.service.Audit}}, cmd)
+	if err == nil && teller != nil {
+		var b *store.Sandbox
+		if b, err = s.Sandbox(box.Name); err == nil {
+			teller.Sandbox.ID = b.ID()
+		}
+	}
+	return forget, err
 }
 
 // warn says aloud what the user chose to weaken.

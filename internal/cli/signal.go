@@ -6,6 +6,9 @@ import (
 	"syscall"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/event"
+	"github.com/nucleus-container/nucleus/internal/audit"
+	"github.com/nucleus-container/nucleus/spec"
 )
 
 // forwarded are the signals that are for the program and not for nucleus.
@@ -47,7 +50,7 @@ func (c signals) catch(which ...syscall.Signal) {
 
 // forward passes signals on for as long as this process lives. A stop or a
 // continuation is ours as well: the shell that waits for us must see it.
-func (c signals) forward(p *nucleus.Process, tty *terminal) {
+func (c signals) forward(p *nucleus.Process, tty *terminal, teller *audit.Teller) {
 	for s := range c {
 		sig := s.(syscall.Signal)
 		if sig == syscall.SIGCONT {
@@ -56,7 +59,10 @@ func (c signals) forward(p *nucleus.Process, tty *terminal) {
 		if sig == syscall.SIGWINCH || sig == syscall.SIGCONT {
 			tty.resize(p)
 		}
-		_ = p.Signal(sig) // the only failure is that it has ended, which Wait tells
+		// The only failure is that it has ended, which Wait tells.
+		if err := p.Signal(sig); err == nil && teller != nil && sig != syscall.SIGWINCH {
+			_ = teller.Tell(event.SignalForwarded{Signal: spec.SignalName(int(sig))}) // a log that fails is told at the end
+		}
 		if sig == syscall.SIGTSTP {
 			tty.restore()
 			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // oneself may always be stopped

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nucleus-container/nucleus/event"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -54,6 +55,8 @@ type Outcome struct {
 	Signal int    `json:"signal,omitempty"`
 	Detail string `json:"detail,omitempty"`
 	Hint   string `json:"hint,omitempty"` // what to do, if it was not started
+	// Usage is what the run used, if its control group could tell.
+	Usage *event.Usage `json:"usage,omitempty"`
 }
 
 // Proc is a process: its number, and its start time in clock ticks after boot

@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/event"
+	"github.com/nucleus-container/nucleus/internal/audit"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// auditFlags say where the events of a sandbox's life are written.
+var auditFlags = []flag{
+	{group: "Audit", name: "audit-log", arg: "FILE", choice: "<file>", field: "audit.log",
+		help: "Append what happens, and what the kernel says is enforced, to a file of records that are chained by hashes; nucleus audit verifies it. What cannot be written there does not run.",
+		set:  func(o *options, v string) (err error) { o.life.service.Audit.Log, err = given(v); return err }},
+	{name: "events-jsonl", arg: "FILE", choice: "<file>",
+		help: "Append the same, without the chain, to a file: a line of JSON for each event.",
+		set:  func(o *options, v string) (err error) { o.audit.events, err = given(v); return err }},
+	{name: "events-fd", arg: "N",
+		help: "Write it to a descriptor that nucleus was started with, 3 or more, such as a pipe. The program does not get it.",
+		set: func(o *options, v string) error {
+			n, err := number(v, 1<<20)
+			if err == nil && n < 3 {
+				err = fmt.Errorf("%s is the program's own: 3 or more is meant", quote(v))
+			}
+			o.audit.eventsFD = int(n)
+			return err
+		}},
+	{name: "redact-args", field: "audit.hide_args",
+		help: "Write the program's name there, and how many arguments it has, but not the arguments. Values of variables are never written.",
+		set:  func(o *options, _ string) error { o.life.service.Audit.HideArgs = true; return nil }},
+}
+
+// openAudit opens what events are written to, if anything was asked for, and has
+// cmd tell of them.
+func (c *call) openAudit(box *spec.Sandbox, cmd *nucleus.Cmd) (_ *audit.Teller, err error) {
+	o := &c.opts
+	about := o.life.service.Audit
+	if about.Log == "" && o.audit.events == "" && o.audit.eventsFD == 0 {
+		return nil, nil
+	}
+	// Bad input must not create a file: find out before.
+	if _, err := cmd.Plan(); err != nil {
+		return nil, err
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails: crypto/rand says so
+	t := &audit.Teller{Sandbox: event.Sandbox{ID: hex.EncodeToString(id[:]), Name: box.Name}}
+	defer func() {
+		if err != nil {
+			_ = t.Close() // nothing was written
+		}
+	}()
+	if o.audit.eventsFD != 0 {
+		s, err := audit.InheritStream(o.audit.eventsFD)
+		if err != nil {
+			return nil, usageError(fmt.Sprintf("--events-fd %d: %v", o.audit.eventsFD, err))
+		}
+		t.Streams = append(t.Streams, s)
+	}
+	if path := o.audit.events; path != "" {
+		if err := audit.Unseen(box, path); err != nil {
+			return nil, usageError("--events-jsonl: " + err.Error())
+		}
+		s, err := audit.OpenStream(path)
+		if err != nil {
+			return nil, usageError("--events-jsonl: " + err.Error())
+		}
+		t.Streams = append(t.Streams, s)
+	}
+	if path := about.Log; path != "" {
+		if err := audit.Unseen(box, path); err != nil {
+			return nil, usageError("--audit-log: " + err.Error())
+		}
+		if t.Log, err = audit.Open(path); err != nil {
+			return nil, usageError("--audit-log: " + err.Error())
+		}
+	}
+	cmd.Events, cmd.HideArgs = t.Tell, about.HideArgs
+	return t, nil
+}
+
+// closeAudit says what could not be written to a stream: that is no reason to
+// fail, and none to be silent.
+func closeAudit(t *audit.Teller) {
+	if t == nil {
+		return
+	}
+	if err := t.Close(); err != nil {
+		say("nucleus: warning: events: %v\n", err)
+	}
+}
+
+// checkAudit finds out whether a log can be written before anything exists.
+func checkAudit(box *spec.Sandbox, a spec.Audit) error {
+	if a.Log == "" {
+		return nil
+	}
+	err := audit.Unseen(box, a.Log)
+	if err == nil {
+		var l *audit.Log
+		if l, err = audit.Open(a.Log); err == nil {
+			err = l.Close()
+		}
+	}
+	if err != nil {
+		return usageError("--audit-log: " + err.Error())
+	}
+	return nil
+}
