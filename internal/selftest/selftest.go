@@ -226,6 +226,9 @@ func newWorld(ctx context.Context, o Options) (w *world, err error) {
 	defer func() {
 		if err != nil {
 			w.close()
+			if known := (*nucleus.Error)(nil); errors.As(err, &known) {
+				return // it says what is wrong with the description
+			}
 			err = &nucleus.Error{Stage: nucleus.StageProbe, Step: -1, Op: "prepare", Object: "the self-test", Err: err}
 		}
 	}()
