@@ -1,6 +1,7 @@
 package nucleus_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,6 +157,12 @@ func TestSelftestFindsWhatIsMissing(t *testing.T) {
 		}), nil},
 		{"owner", spec.Sandbox{}, change("for another owner", func(a *plan.HostTree) bool { a.ToUID += 7; return true }), root},
 		{"report", spec.Sandbox{}, without(plan.DropBounding{}), nil},
+		{"keys", spec.Sandbox{}, withoutSeccomp(), nil},
+		{"policy-caps", spec.Sandbox{}, without(plan.DropBounding{}), nil},
+		{"policy-rules", spec.Sandbox{}, withoutSeccomp(), nil},
+		{"policy-rules", spec.Sandbox{}, noLandlock, []sandboxtest.Feature{sandboxtest.Landlock}},
+		{"guide", spec.Sandbox{}, together(writable, noLandlock), nil},
+		{"join", spec.Sandbox{}, without(plan.DropBounding{}), nil}, // of the sandbox, not of who joins
 	} {
 		t.Run(tc.claim+"/"+tc.name, func(t *testing.T) {
 			sandboxtest.Need(t, append(slices.Clone(tc.needs), sandboxtest.Userns)...)
@@ -224,6 +231,47 @@ func TestSelftestFindsWhatDoesNotEnd(t *testing.T) {
 	if table.Green {
 		t.Errorf("green:\n%s", table)
 	}
+	// A supervisor whose program goes on without it.
+	table, err = selftest.Run(t.Context(), selftest.Options{
+		Program: self, Args: []string{"probe"}, Only: []string{"end"}, Patience: time.Second,
+		Keep: []string{"sh", "-c", "(echo hanging; exec sleep 2) & wait"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(failures(table), "the sandbox goes on") {
+		t.Errorf("a program that goes on: got\n%s", table)
+	}
+	time.Sleep(time.Second) // until that program has ended
+}
+
+// TestSelftestWhereMountsAreShared: where the host shares its mounts, the control
+// says so, and the sandbox's are not tied to it; by the step about all mounts, and
+// by how each volume is taken.
+func TestSelftestWhereMountsAreShared(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Root)
+	privately(t, func() {
+		dir := t.TempDir()
+		if err := errors.Join(unix.Mount("shared", dir, "tmpfs", 0, ""), unix.Mount("", dir, "", unix.MS_SHARED, "")); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+		t.Setenv("TMPDIR", dir)
+		tied := without(plan.Private{})
+		for _, intact := range []bool{true, false} {
+			table, err := selfTest(t, spec.Sandbox{}, func(c *nucleus.Cmd) {
+				if !intact {
+					c.EditPlan(func(p *plan.Plan) { tied.edit(p) })
+				}
+			}, "propagation")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !table.Green || !table.Lines[0].Tries[0].Differs {
+				t.Errorf("intact %v:\n%s", intact, table)
+			}
+		}
+	})
 }
 
 // TestSelftestOfNothing: a claim that does not exist, a sandbox that cannot start.

@@ -33,9 +33,9 @@ var limitClaims = []Claim{
 }
 
 var otherClaims = []Claim{
-	{ID: "join", Text: "A program that joins gets all of the sandbox's namespaces or does not run, and is confined as the sandbox's own", NotProbed: byLife},
+	{ID: "join", Text: "A program that joins gets all of the sandbox's namespaces or does not run, and is confined as the sandbox's own", tries: triesJoin},
 	{ID: "join-limits", Text: "What joins counts against the sandbox's limits", NotProbed: byLife},
-	{ID: "join-end", Text: "What joins ends with who waits for it, or with the sandbox", NotProbed: byLife},
+	{ID: "join-end", Text: "What joins ends with who waits for it, or with the sandbox", tries: triesJoinEnd},
 	{ID: "detached", Text: "A detached sandbox runs only if it can be found again, and holds nothing of its starter", NotProbed: byLife},
 	{ID: "pid-reuse", Text: "No signal reaches a foreign process: number, start time and boot must match, and it goes through a descriptor", NotProbed: byLife},
 	{ID: "state", Text: "The state directory is its owner's alone; a record of another version or owner is not touched", NotProbed: byTests},
@@ -246,6 +246,7 @@ func triesOwner(w *world) []try {
 
 func triesEnd(*world) []try {
 	return []try{
+		run("kill the Nucleus that supervises it", "the sandbox has ended", supervisorKilled),
 		run("leave a daemon behind", "all have ended", daemonsEnd),
 		run("run longer than the timeout", "killed: it ran longer than its timeout of 50ms", timeoutEnds),
 	}

@@ -75,7 +75,7 @@ func TestPrint(t *testing.T) {
         try more: not tried: it rains
 FAILED  B holds
         try it: got in (no control)
-          FAILED: z: got got in, want EPERM
+          FAILED: z: got ok:got in, want EPERM
 
 not tried, because nobody can:
         C holds

@@ -70,7 +70,7 @@ func group(tries []Try) []string {
 		made++
 		answers = add(answers, short(t.Answer))
 		if t.Result == Failed {
-			bad = append(bad, fmt.Sprintf("  FAILED: %s: got %s, want %s", t.Ask, short(t.Answer), t.Want))
+			bad = append(bad, "  FAILED: "+strings.TrimPrefix(fmt.Sprintf("%s: got %s, want %s", t.Ask, clip(strings.Join(strings.Fields(t.Answer), " "), 300), t.Want), ": "))
 		}
 		if t.ControlAnswer != "" {
 			if t.Differs {
@@ -123,8 +123,13 @@ func short(s string) string {
 	if s == "" {
 		return "nothing"
 	}
-	if len(s) > 60 {
-		return s[:57] + "..."
+	return clip(s, 60)
+}
+
+// clip cuts what is longer.
+func clip(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most-3], "") + "..."
 	}
 	return s
 }

@@ -183,13 +183,13 @@ func (w *world) places(q string, in bool) string {
 }
 
 // gone waits for the end of an output that processes of a sandbox have.
-func gone(r io.Reader) bool {
+func (w *world) gone(r io.Reader) bool {
 	done := make(chan struct{})
 	go func() { _, _ = io.Copy(io.Discard, r); close(done) }()
 	select {
 	case <-done:
 		return true
-	case <-time.After(10 * time.Second):
+	case <-time.After(w.o.Patience):
 		return false
 	}
 }
@@ -210,7 +210,7 @@ func (w *world) act(s *spec.Sandbox, what string) (ended error, all bool, err er
 		return nil, false, err
 	}
 	ended = c.Wait()
-	return ended, gone(r), nil
+	return ended, w.gone(r), nil
 }
 
 // Attempts that are sandboxes of their own. Each returns its answer, or why there

@@ -31,8 +31,14 @@ type Options struct {
 	// started with Args before them.
 	Program string
 	Args    []string
+	// Keep is a command that starts Program in a sandbox, there with the word "hang",
+	// and waits for it; it will be killed. Without one that is not tried.
+	Keep []string
 	// Sandbox is the description whose protection is tried.
 	Sandbox spec.Sandbox
+	// Patience is how long processes may take to end when their sandbox has; zero is
+	// ten seconds.
+	Patience time.Duration
 	// Only are the ids of the claims to try; none are all.
 	Only []string
 	// Command makes the commands that run in sandboxes; nil is nucleus.Command.
@@ -93,6 +99,9 @@ func Run(ctx context.Context, o Options) (*Table, error) {
 	began := time.Now()
 	if o.Command == nil {
 		o.Command = nucleus.Command
+	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Second
 	}
 	for _, id := range o.Only {
 		if !slices.ContainsFunc(Claims(), func(c Claim) bool { return c.ID == id }) {
