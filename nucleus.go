@@ -36,6 +36,7 @@ import (
 	"github.com/nucleus-container/nucleus/internal/cgroup"
 	"github.com/nucleus-container/nucleus/internal/enter"
 	"github.com/nucleus-container/nucleus/internal/host"
+	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/supervise"
 	"github.com/nucleus-container/nucleus/spec"
@@ -118,6 +119,12 @@ type Cmd struct {
 	edit    func(*plan.Plan) // tests only: change the plan before it is performed
 	started time.Time
 
+	planned    *plan.Plan // what Start did, or tried to do
+	startErr   error      // why it did not
+	blind      bool       // the kernel cannot watch, and that is all right
+	pidsDenied uint64
+	scratch    scratch
+
 	into     *Process // the sandbox to join
 	identity Identity // of a detached sandbox
 	kills    uint64   // by the memory limit of the sandbox to join, so far
@@ -190,6 +197,7 @@ func (c *Cmd) Plan() (*Plan, error) {
 	}
 	if c.Watch != nil {
 		host.Listeners(&h.facts)
+		c.blind = c.Watch.Optional && h.facts.SeccompFlags == 0
 	}
 	return c.plan(s, h)
 }
@@ -205,7 +213,7 @@ func (c *Cmd) plan(s *spec.Sandbox, h *Host) (*Plan, error) {
 // command is what the plan needs to know of the program.
 func (c *Cmd) command() plan.Command {
 	run := plan.Command{Name: c.Path, Extra: len(c.ExtraFiles), Detach: c.Detach != nil, Joinable: c.Detach != nil || c.Born != nil}
-	if c.Watch != nil {
+	if c.Watch != nil && !c.blind {
 		run.Observe = c.Watch.level()
 	}
 	run.Hold = c.tells()
@@ -239,11 +247,12 @@ func (c *Cmd) Start() error {
 		c.io.closeAll()
 		return err
 	}
-	c.started = time.Now()
+	c.started, c.planned = time.Now(), p.plan
 	box, err := c.enterTold(p, fds)
 	c.io.closeChild()
 	if err != nil {
 		c.io.closeAll()
+		c.startErr = err
 		return err
 	}
 	if c.Detach != nil {
@@ -298,6 +307,10 @@ func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
 		end = func() error { return errors.Join(box.Close(), group.Close()) }
 	}
 	sup := supervise.New(supervise.Sandbox{Pid: pid, PidFD: box.PidFD, Status: box.Status, Group: group, Last: c.measure(group), Close: end, Joined: c.into != nil})
+	c.scratch.at = kernel.None
+	if c.Watch != nil && c.into == nil {
+		c.scratch.hold(pid)
+	}
 	c.Process = &Process{pid: pid, workload: box.WorkloadPid, life: sup, sup: sup, plan: p, idBase: box.IDBase, group: group}
 	if console >= 0 {
 		c.Process.console = console.File("console")
@@ -368,8 +381,8 @@ func (c *Cmd) Wait() error {
 	if c.stop != nil {
 		c.stop()
 	}
-	c.Outcome = c.outcome(res)
-	copyErr := errors.Join(c.Watch.wait(), c.io.wait(c.done, c.WaitDelay))
+	c.Outcome, c.pidsDenied = c.outcome(res), res.PidsDenied
+	copyErr := errors.Join(c.scratch.let(), c.Watch.wait(), c.io.wait(c.done, c.WaitDelay))
 	if c.Logger != nil {
 		c.Logger.Info("ended", "sandbox", c.Sandbox.Name, "reason", string(c.Outcome.Reason), "code", c.Outcome.ExitCode(), "dur", c.Outcome.Ended.Sub(c.Outcome.Started))
 	}

@@ -34,6 +34,8 @@ type Watch struct {
 	Level Level
 	// Most bounds the number of different calls that are remembered; 0: 10000.
 	Most int
+	// Optional does without where the kernel has no listeners (before 5.0).
+	Optional bool
 
 	recorder *observe.Recorder
 	serving  bool
@@ -89,13 +91,18 @@ func (w *Watch) wait() error {
 	return err
 }
 
+// seen is what the recorder has.
+func (w *Watch) seen() (calls []observe.Call, lost int) {
+	if w == nil || w.recorder == nil {
+		return nil, 0
+	}
+	return w.recorder.Calls()
+}
+
 // Calls returns what was seen so far, in the order of first appearance. lost
 // counts calls that were not remembered because there were too many different ones.
 func (w *Watch) Calls() (calls []Call, lost int) {
-	if w.recorder == nil {
-		return nil, 0
-	}
-	seen, lost := w.recorder.Calls()
+	seen, lost := w.seen()
 	for _, c := range seen {
 		calls = append(calls, Call{
 			Name: c.Name, NR: c.NR, Args: c.Args, Refused: string(c.Refused), Rule: c.Rule, Path: c.Path, Second: c.Second, Addr: c.Addr,

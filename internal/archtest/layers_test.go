@@ -17,7 +17,7 @@ var (
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
 	middle   = join(lower, "internal/cgroup", "internal/host", "internal/pid1", // and layer 2
 		"internal/plan", "internal/record", "internal/resolve", "internal/logger", "internal/logs",
-		"internal/audit", "internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer", "internal/rootfs")
+		"internal/audit", "internal/health", "internal/hook", "internal/notify", "internal/restart", "internal/unit", "internal/transfer", "internal/rootfs", "internal/denial")
 	upper = join(middle, "internal/enter", "internal/supervise", "internal/observe") // and layer 3
 )
 
@@ -55,6 +55,7 @@ var may = map[string][]string{
 	"internal/audit":    lower,
 	"internal/rootfs":   {"internal/kernel"},
 	"internal/probe":    lower,
+	"internal/denial":   join(facts, "internal/plan"),
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,
@@ -87,7 +88,7 @@ var thirdParty = map[string][]string{
 
 // pure are the packages that can be computed anywhere, for any machine: they
 // must not ask the one that they run on.
-var pure = join(facts, "internal/plan", "internal/health", "internal/restart", "internal/unit")
+var pure = join(facts, "internal/plan", "internal/denial", "internal/health", "internal/restart", "internal/unit")
 
 // library is layers 0 to 5: code that runs inside other people's programs.
 var library = join(upper, "internal/child", ".", "store")

@@ -12,7 +12,9 @@
 package observe
 
 import (
+	"cmp"
 	"errors"
+	"path"
 	"syscall"
 	"time"
 
@@ -36,6 +38,7 @@ type Call struct {
 	Process string         // that process's name
 	First   time.Time
 	Count   int
+	Seen    Seen // what there was at Path, Second or Addr when the first was made
 }
 
 // Recorder answers and remembers. It is made by New.
@@ -43,6 +46,7 @@ type Recorder struct {
 	policy seccomp.Policy
 	arch   seccomp.Arch
 	table  table
+	asker  asker
 	done   chan struct{}
 	err    error
 }
@@ -59,6 +63,7 @@ func (r *Recorder) Serve(fd kernel.FD) {
 	defer close(r.done)
 	n := kernel.NewNotifier(fd)
 	r.err = r.serve(n)
+	r.asker.close()
 	r.err = errors.Join(r.err, n.Close())
 }
 
@@ -108,7 +113,23 @@ func (r *Recorder) describe(note *kernel.Notification, a seccomp.Action) Call {
 	}
 	c.Process = process(c.Pid)
 	arguments(&c)
+	if c.Refused == "" && !r.table.has(&c) {
+		c.Seen = r.see(&c)
+	}
 	return c
+}
+
+// see asks about the file that a call names, the one that would be made if there
+// are two.
+func (r *Recorder) see(c *Call) Seen {
+	name := cmp.Or(c.Second, c.Path)
+	if name == "" && path.IsAbs(c.Addr) { // a local socket
+		name = c.Addr
+	}
+	if name == "" {
+		return Seen{}
+	}
+	return r.asker.ask(c.Pid, name)
 }
 
 // Wait waits for the end and returns what was seen, in the order of first

@@ -12,6 +12,7 @@ import (
 type key struct {
 	name, process, path, second, addr, rule string
 	refused                                 seccomp.Action
+	change                                  bool
 }
 
 // table counts calls. It is bounded: a workload decides what is in it.
@@ -25,13 +26,24 @@ type table struct {
 
 func newTable(most int) table { return table{most: most, at: map[key]int{}} }
 
+func (c *Call) key() key {
+	return key{c.Name, c.Process, c.Path, c.Second, c.Addr, c.Rule, c.Refused, c.Change}
+}
+
+// has reports whether a call like c was seen.
+func (t *table) has(c *Call) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.at[c.key()]
+	return ok
+}
+
 func (t *table) add(c Call) {
-	k := key{c.Name, c.Process, c.Path, c.Second, c.Addr, c.Rule, c.Refused}
+	k := c.key()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if i, ok := t.at[k]; ok {
 		t.calls[i].Count++
-		t.calls[i].Change = t.calls[i].Change || c.Change
 		return
 	}
 	if len(t.calls) >= t.most {

@@ -48,6 +48,7 @@ var otherClaims = []Claim{
 	{ID: "notify", Text: "What a program says to sd_notify is parsed, bounded and cleaned before it is passed on", NotProbed: byTests},
 	{ID: "detached-plan", Text: "A detached sandbox differs from another in its life alone", NotProbed: byTests},
 	{ID: "guide", Text: "What a sandbox says about itself to its programs cannot be changed from inside, and names no path of the host but those inside", tries: triesGuide},
+	{ID: "denials", Text: "What a sandbox refuses is explained in words that its programs cannot forge or flood", NotProbed: byTests},
 	{ID: "steps", Text: "Every step of a plan can fail: it is named, the workload does not run, nothing is left", NotProbed: byTests},
 	{ID: "order", Text: "Every plan keeps the order that makes it safe", NotProbed: byTests},
 	{ID: "mode", Text: "A mode's demands hold, or nothing starts; only what was named may be weaker", tries: triesModes},

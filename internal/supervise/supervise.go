@@ -22,10 +22,12 @@ type Result struct {
 	Status   syscall.WaitStatus // the workload's
 	Killed   bool               // process 1 was killed before it could say how the workload ended
 	OOMKills uint64             // processes that the memory limit killed
-	User     time.Duration      // processor time of the whole sandbox
-	System   time.Duration
-	MaxRSS   int64 // bytes, of the largest process
-	Ended    time.Time
+	// PidsDenied is how often the limit on tasks refused one, if a control group keeps it.
+	PidsDenied uint64
+	User       time.Duration // processor time of the whole sandbox
+	System     time.Duration
+	MaxRSS     int64 // bytes, of the largest process
+	Ended      time.Time
 }
 
 // Sandbox is a running sandbox.
@@ -106,6 +108,9 @@ func (s *Supervisor) Wait() (Result, error) {
 			err = errors.Join(err, oerr)
 		}
 		r.OOMKills = n
+		if r.Status != 0 { // nobody asks about what succeeded
+			r.PidsDenied, _ = g.PidsDenied() // an explanation is all that is lost
+		}
 	}
 	if s.box.Last != nil {
 		s.box.Last()

@@ -1,0 +1,141 @@
+package nucleus
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nucleus-container/nucleus/internal/denial"
+	"github.com/nucleus-container/nucleus/internal/kernel"
+)
+
+// Denial is one thing that a sandbox refused, or several that differ only in
+// when they were tried: what was tried, which rule refused it and why, and what
+// would allow it. Text that came from the program is harmless to print.
+type Denial struct {
+	Time time.Time `json:"time"` // of the last
+	// Layer is what refused it: seccomp, landlock, mount, capability, memory,
+	// pids, network, time; or missing, for a file of the host that is not in the sandbox.
+	Layer   string `json:"layer"`
+	What    string `json:"what"`
+	Object  string `json:"object,omitempty"`
+	Process string `json:"process,omitempty"`
+	Pid     int    `json:"pid,omitempty"` // of the first, on the host
+	Errno   string `json:"errno,omitempty"`
+	Rule    string `json:"rule"`
+	// Allow is the flag of nucleus run, or the line of a policy, that would allow
+	// it; Otherwise says what else can be done, or why nothing can.
+	Allow     string `json:"allow,omitempty"`
+	Otherwise string `json:"otherwise,omitempty"`
+	// Say is a sentence for a model inside the sandbox.
+	Say string `json:"say"`
+	// Inferred says that the kernel reported nothing, and that it follows from
+	// what it says of the object.
+	Inferred bool `json:"inferred,omitempty"`
+	// Minor says that programs usually try this and go on without.
+	Minor bool `json:"minor,omitempty"`
+	Count int  `json:"count"`
+}
+
+// String says it on one line, without what would allow it.
+func (d Denial) String() string { return (*denial.Denial)(&d).String() }
+
+// Fix says on one line what a person can do; it may be empty.
+func (d Denial) Fix() string { return (*denial.Denial)(&d).Fix() }
+
+// Denials returns what the sandbox refused, as far as Watch saw it and as it
+// follows from how the program ended, the likeliest cause of a failure first. It
+// can be called after Start has failed or Wait has returned, and before that for
+// what there is so far. There are at most a few hundred.
+//
+// What the kernel does not report is inferred from what it says of a file while
+// the call waits; a Watch sees such calls at the level Files.
+func (c *Cmd) Denials() []Denial {
+	j := denial.New(c.full(), c.planned, ours())
+	calls, _ := c.Watch.seen()
+	for _, call := range calls {
+		j.Call(denial.Call{
+			Name: call.Name, Args: call.Args, Refused: string(call.Refused), Rule: call.Rule, Path: call.Path, Second: call.Second, Addr: call.Addr,
+			Change: call.Change, Exec: call.Exec, Pid: call.Pid, Process: call.Process, Time: call.First, Count: call.Count,
+			Seen: denial.Seen(call.Seen),
+		})
+	}
+	if o := c.Outcome; o != nil {
+		j.End(denial.End{
+			Time: o.Ended, Failed: !o.Success(), Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded,
+			PidsDenied: c.pidsDenied, Full: c.scratch.full, Args: c.Args,
+		})
+	} else if c.startErr != nil {
+		j.End(denial.End{Time: c.started, Args: append([]string{c.Path}, c.Args...), NotFound: NotFound(c.startErr), NotExecutable: NotExecutable(c.startErr)})
+	}
+	var out []Denial
+	for _, d := range denial.Ranked(j.Denials()) {
+		out = append(out, Denial(d))
+	}
+	return out
+}
+
+// ours answers questions about this machine, as the caller sees it.
+func ours() denial.Host {
+	home, _ := os.UserHomeDir() // without one, nothing is looked for there
+	return denial.Host{Has: new(looker).has, Home: home, Path: os.Getenv("PATH")}
+}
+
+// looker looks at files of the host for as long as that is quick: a path may lead
+// to a file system that does not answer.
+type looker struct {
+	lost bool
+}
+
+const lookTime = 100 * time.Millisecond
+
+func (l *looker) has(path string) (dir, ok bool) {
+	if l.lost {
+		return false, false
+	}
+	type answer struct{ dir, ok bool }
+	found := make(chan answer, 1)
+	go func() {
+		info, err := os.Stat(filepath.Clean(path))
+		found <- answer{err == nil && info.IsDir(), err == nil}
+	}()
+	select {
+	case a := <-found:
+		return a.dir, a.ok
+	case <-time.After(lookTime):
+		l.lost = true
+		return false, false
+	}
+}
+
+// scratch is a hold on the sandbox's scratch space, to see at the end whether it
+// is full.
+type scratch struct {
+	at   kernel.FD
+	full bool
+}
+
+// hold takes hold of the scratch space of a sandbox that runs. Where it cannot,
+// nothing is said about it later.
+func (s *scratch) hold(pid int) {
+	s.at = kernel.None
+	if f, err := kernel.Open("/proc/"+strconv.Itoa(pid)+"/root", kernel.PathOnly|kernel.Directory, 0); err == nil {
+		s.at = f
+	}
+}
+
+// let lets go.
+func (s *scratch) let() error {
+	if s.at == kernel.None {
+		return nil
+	}
+	space, err := kernel.SpaceOf(s.at)
+	s.full = err == nil && (space.Free < spare || space.FreeFiles == 0)
+	at := s.at
+	s.at = kernel.None
+	return at.Close()
+}
+
+// spare is what a full file system may have left.
+const spare = 64 << 10

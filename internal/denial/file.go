@@ -1,0 +1,341 @@
+package denial
+
+import (
+	"path"
+	"strings"
+
+	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/spec"
+)
+
+// file explains what became of a call about a file, as far as that follows from
+// what the kernel said of the path.
+func (j *Judge) file(d Denial, c Call) (Denial, bool) {
+	if !c.Seen.Asked {
+		return d, false
+	}
+	d.Inferred = true
+	name := c.Path
+	if c.Second != "" && !strings.HasPrefix(c.Name, "symlink") {
+		name = c.Second
+	}
+	what, need, creates := does(c)
+	d.What, d.Object = what, name
+	switch {
+	case !c.Seen.Exists && !creates, !c.Seen.Exists && !c.Seen.Parent:
+		return j.absent(d, c, name)
+	case c.Exec && c.Seen.NoExec:
+		return j.mounted(d, real(c, name), "EACCES", true), true
+	case c.Change && c.Seen.ReadOnly && !c.Seen.Special && changes(c, creates):
+		return j.mounted(d, real(c, name), "EROFS", false), true
+	case c.Change && !changes(c, creates):
+		return d, false
+	}
+	return j.ruled(d, c, real(c, name), need)
+}
+
+// real is where a path leads to, if the kernel said so.
+func real(c Call, name string) string {
+	if c.Seen.Real != "" {
+		return c.Seen.Real
+	}
+	return name
+}
+
+// Flags of open(2), which are the same on the machines that we know.
+const (
+	oAccess = 3
+	oCreat  = 0o100
+	oExcl   = 0o200
+	oTrunc  = 0o1000
+)
+
+// does says what a call does, which right of Landlock it needs, and whether it
+// makes something new.
+func does(c Call) (what string, need landlock.Access, creates bool) {
+	name := strings.TrimSuffix(c.Name, "at")
+	switch {
+	case c.Exec:
+		return "execute", landlock.Execute, false
+	case name == "mkdir":
+		return "make the directory", landlock.MakeDir, true
+	case name == "mknod":
+		return "make", landlock.MakeReg, true
+	case strings.HasPrefix(name, "symlink"):
+		return "make the link", landlock.MakeSym, true
+	case strings.HasPrefix(name, "link"):
+		return "make the link", landlock.MakeReg, true
+	case name == "unlink", name == "rmdir":
+		return "remove", landlock.RemoveFile, false
+	case strings.HasPrefix(name, "rename"):
+		return "rename to", landlock.MakeReg, true
+	case name == "creat":
+		return "write", landlock.WriteFile, true
+	case strings.HasPrefix(name, "open"):
+		flags, known := openFlags(c)
+		if !c.Change {
+			return "read", landlock.ReadFile, false
+		}
+		return "write", landlock.WriteFile, known && flags&oCreat != 0 || !known
+	case strings.HasPrefix(name, "chmod"), strings.HasPrefix(name, "fchmod"):
+		return "change the mode of", 0, false
+	case strings.Contains(name, "chown"):
+		return "change the owner of", 0, false
+	case strings.Contains(name, "utime"):
+		return "change the times of", 0, false
+	case name == "truncate":
+		return "cut", landlock.Truncate, false
+	case c.Change:
+		return "change", landlock.WriteFile, false
+	}
+	return "use", 0, false
+}
+
+// openFlags are the flags of an open; those of openat2 lie behind a pointer.
+func openFlags(c Call) (uint64, bool) {
+	switch c.Name {
+	case "open":
+		return c.Args[1], true
+	case "openat":
+		return c.Args[2], true
+	}
+	return 0, false
+}
+
+// changes reports whether the call changes something, as its path is now: what
+// is to be made and exists is another error, or none.
+func changes(c Call, creates bool) bool {
+	flags, known := openFlags(c)
+	switch {
+	case known && c.Seen.Exists && flags&(oCreat|oExcl) == oCreat|oExcl: // EEXIST
+		return false
+	case known && c.Seen.Exists:
+		return flags&(oAccess|oTrunc) != 0
+	case strings.HasPrefix(c.Name, "rename"):
+		return true
+	case creates && !strings.HasPrefix(c.Name, "open") && c.Name != "creat":
+		return !c.Seen.Exists // EEXIST
+	}
+	return true
+}
+
+// mounted explains what a mount forbids.
+func (j *Judge) mounted(d Denial, at, errno string, exec bool) Denial {
+	d.Layer, d.Errno = Mount, errno
+	p, ok := j.place(at)
+	if exec {
+		d.Rule = "nothing in " + Clean(p.Path) + " may be executed"
+		d.Say = "Programs in this place cannot be executed; run it through its interpreter, or from a place that the guide " + plan.GuidePath + " names."
+	} else {
+		d.Say = "This place is read-only; write to another one that the guide " + plan.GuidePath + " names."
+	}
+	switch {
+	case !ok || p.Path == "":
+		d.Rule = "the sandbox's own root is read-only"
+		d.Otherwise = "write to /tmp, the home directory or a --workspace"
+		if dir := top(at, d.What == "make the directory"); dir != "" && !exec {
+			d.Allow = flag("--tmpfs ", dir)
+		}
+	case p.Because == "toolchain":
+		d.Rule = "the host's programs and libraries in " + Clean(p.Path) + " are read-only in every sandbox"
+		d.Otherwise = "nothing makes them writable: install into /workspace, the home directory or a --tmpfs, or on the host"
+	case p.Because == "root": // scratch
+		d.Allow = flag("--tmpfs ", p.Path, ":"+scratch(j.spec).String(), ",exec")
+	default:
+		j.explainPlace(&d, p, exec)
+	}
+	return d
+}
+
+// explainPlace explains a place that the Spec names.
+func (j *Judge) explainPlace(d *Denial, p plan.Place, exec bool) {
+	source := j.source(p.Because)
+	if !exec {
+		d.Rule = "the volume " + Clean(p.Path) + " is read-only"
+	}
+	i, tmpfs := index(p.Because, "tmpfs")
+	switch {
+	case tmpfs && i < len(j.spec.Tmpfs):
+		t := j.spec.Tmpfs[i]
+		d.Allow = flag("--tmpfs ", p.Path, ":"+size(t.Size, 64*spec.MiB).String(), ",exec")
+	case p.Because == "context" && exec:
+		d.Allow = flag("--context ", source, ",exec")
+	case p.Because == "workspace":
+		d.Allow = flag("--workspace ", source, ",exec")
+	case p.Because == "context":
+		d.Rule = "the context is read-only"
+		d.Allow = flag("--workspace ", source)
+		d.Otherwise = "its place is /workspace then"
+	case exec && p.Writable:
+		d.Allow = flag("-v ", source, ":", p.Path, ":rw,exec")
+	case exec:
+		d.Allow = flag("-v ", source, ":", p.Path, ":ro,exec")
+	case p.Exec:
+		d.Allow = flag("-v ", source, ":", p.Path, ":rw,exec")
+	default:
+		d.Allow = flag("-v ", source, ":", p.Path, ":rw")
+	}
+}
+
+// ruled explains what only a Landlock rule forbids: the mount would allow it.
+func (j *Judge) ruled(d Denial, c Call, at string, need landlock.Access) (Denial, bool) {
+	if !c.Seen.Exists && c.Change {
+		need |= landlock.MakeReg
+		if c.Name == "mkdir" || c.Name == "mkdirat" {
+			need = landlock.MakeDir
+		}
+	}
+	if c.Seen.Special {
+		need &^= landlock.MakeReg
+	}
+	for _, l := range j.layers {
+		missing := need & l.Rules.HandleFS &^ allowed(l.Rules, at)
+		if missing == 0 {
+			continue
+		}
+		d.Layer, d.Errno = Landlock, "EACCES"
+		d.Rule = "no Landlock rule allows " + missing.String() + " there"
+		if l.Narrow { // the policy's own rules are stacked on those of the mounts
+			d.Rule = "the policy's Landlock rules do not allow " + missing.String() + " there"
+			d.Allow = "a rule for it in the Landlock policy: " + missing.String() + " below " + Clean(path.Dir(at))
+		} else {
+			d.Otherwise = "no flag changes the sandbox's own rules about this place"
+		}
+		d.Say = "The sandbox's policy forbids this here; use another place that the guide " + plan.GuidePath + " names."
+		return d, true
+	}
+	return d, false
+}
+
+// allowed is what the rules of a layer allow at a path: what they allow at it
+// and at all that it is in.
+func allowed(l landlock.Ruleset, at string) landlock.Access {
+	var sum landlock.Access
+	for _, r := range l.Rules {
+		if within(at, r.Path) {
+			sum |= r.Allow
+		}
+	}
+	return sum
+}
+
+// absent explains a path that is not in the sandbox, if it is one of the host.
+func (j *Judge) absent(d Denial, c Call, name string) (Denial, bool) {
+	for _, p := range [...]string{"/proc/", "/sys/", "/dev/"} {
+		if strings.HasPrefix(name, p) {
+			return d, false
+		}
+	}
+	mode := "ro"
+	switch {
+	case c.Exec:
+		mode = "ro,exec"
+	case c.Change:
+		mode = "rw"
+	}
+	for _, on := range j.hostNames(name) {
+		at, show := name, on
+		_, ok := j.host.has(on)
+		if !ok && c.Change && !c.Seen.Parent { // a new file in a directory of the host
+			at, show = path.Dir(name), path.Dir(on)
+			dir, has := j.host.has(show)
+			ok = dir && has && show != "/"
+		}
+		if !ok {
+			continue
+		}
+		what := d.What
+		d = j.missing(d, show, at, mode)
+		d.What, d.Object = what, name
+		return d, true
+	}
+	return d, false
+}
+
+// hostNames are the paths of the host that a program may mean by one of the
+// sandbox: the same, and for its home directory the caller's.
+func (j *Judge) hostNames(name string) []string {
+	names := []string{name}
+	if home := home(j.spec); j.host.Home != "" && j.host.Home != home && within(name, home) && name != home {
+		names = append(names, path.Join(j.host.Home, strings.TrimPrefix(name, home)))
+	}
+	if p, ok := j.place(name); ok && p.Host { // it would be inside something that is shown, and is not
+		return names[1:]
+	}
+	return names
+}
+
+// missing says how to show a file of the host.
+func (j *Judge) missing(d Denial, on, at, mode string) Denial {
+	d.Layer, d.Errno, d.Inferred, d.Object = Missing, "ENOENT", true, at
+	d.Rule = "it exists on the host and is not in the sandbox, which sees only what it is given"
+	d.Allow = flag("-v ", on, ":", at, ":"+mode)
+	d.Say = "This file exists on the host and was not given to this sandbox. Work without it, or say why it is needed."
+	for _, quiet := range [...]string{"/etc/", "/run/", "/var/"} {
+		d.Minor = d.Minor || strings.HasPrefix(at, quiet)
+	}
+	base := path.Base(at)
+	if strings.HasPrefix(base, ".") || strings.Contains(at, "/.config/") || strings.Contains(at, "/.cache/") { // start-up files, which programs do without
+		d.Minor = true
+	}
+	for _, secret := range [...]string{"/.ssh/", "/.gnupg/", "/.aws/", "/.kube/", "/.netrc", "/.docker/"} {
+		if strings.Contains(at, secret) {
+			d.Minor, d.Otherwise = false, "it holds secrets: whatever runs inside could read and send them on as soon as it can"
+		}
+	}
+	return d
+}
+
+// flag writes a flag with paths, or nothing if one of them cannot be written so.
+func flag(name string, parts ...string) string {
+	for _, p := range parts {
+		separator := strings.HasPrefix(p, ":") || strings.HasPrefix(p, ",")
+		if !separator && (strings.ContainsAny(p, ":,") || p == "") {
+			return ""
+		}
+	}
+	q, ok := quote(strings.Join(parts, ""))
+	if !ok {
+		return ""
+	}
+	return name + q
+}
+
+// top is the directory that could be made writable for a path: not one that the
+// sandbox furnishes itself, nor a file's own name.
+func top(at string, isDir bool) string {
+	for _, own := range [...]string{"/etc", "/dev", "/proc", "/run/nucleus"} {
+		if within(at, own) {
+			return ""
+		}
+	}
+	switch dir := path.Dir(at); {
+	case isDir:
+		return at
+	case dir == "/":
+		return ""
+	default:
+		return dir
+	}
+}
+
+func size(b, otherwise spec.Bytes) spec.Bytes {
+	if b == 0 {
+		return otherwise
+	}
+	return b
+}
+
+func scratch(s *spec.Sandbox) spec.Bytes { return size(s.Scratch, 256*spec.MiB) }
+
+// home is the home directory inside.
+func home(s *spec.Sandbox) string {
+	switch {
+	case s.User.UID == 0:
+		return "/root"
+	case s.User.Name != "":
+		return "/home/" + s.User.Name
+	}
+	return "/home/user"
+}
