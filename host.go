@@ -45,6 +45,11 @@ func probe(s *spec.Sandbox, detach bool) (*Host, error) {
 			return nil, &Error{Stage: StageResolve, Step: -1, Op: "find", Object: name, Err: invalidError{err}}
 		}
 	}
+	if asks.Rootfs != "" {
+		if err := host.Rootfs(f, asks.Rootfs); err != nil {
+			return nil, &Error{Stage: StageResolve, Step: -1, Op: "read", Object: "rootfs", Err: invalidError{err}}
+		}
+	}
 	return &Host{facts: *f}, nil
 }
 

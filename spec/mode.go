@@ -1,6 +1,9 @@
 package spec
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Mode says how much must hold for a sandbox to start at all. All modes fail
 // closed; `nucleus modes` prints what each of them demands.
@@ -56,6 +59,45 @@ const (
 	// TrustUntrusted demands a kernel of the sandbox's own (gVisor).
 	TrustUntrusted Trust = "untrusted"
 )
+
+// Rootfs is a host directory that is the sandbox's root, read-only: any that
+// holds programs. The sandbox furnishes /proc, /dev, /tmp, /run and the home
+// directory itself, and never looks at what has those names in it.
+type Rootfs struct {
+	// Source is a path on the host, as of a Bind. A file .nucleus-rootfs-store-paths
+	// in it lists the parts of /nix/store that it needs.
+	Source string `json:"source"`
+	// Attested compares it with its manifest before anything starts. It is what
+	// SHA256 asks for as well.
+	Attested bool `json:"attested,omitempty"`
+	// Manifest is the manifest's path on the host; empty: the one in the directory.
+	Manifest string `json:"manifest,omitempty"`
+	// SHA256 is the digest that the manifest must have, in lower-case hex.
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+// Verified reports whether the directory is compared with its manifest.
+func (r *Rootfs) Verified() bool { return r != nil && (r.Attested || r.SHA256 != "") }
+
+func (s *Sandbox) checkRootfs(c *checker) {
+	r := s.Rootfs
+	if r == nil {
+		return
+	}
+	checkSource(c, "rootfs.source", r.Source)
+	if s.Toolchain {
+		c.bad("toolchain", "the host's programs and a root of the sandbox's own exclude each other")
+	}
+	if strings.ContainsRune(r.Manifest, 0) {
+		c.bad("rootfs.manifest", "%q has a zero byte", r.Manifest)
+	}
+	if r.Manifest != "" && !r.Verified() {
+		c.bad("rootfs.manifest", "nothing is compared with it unless attestation is asked for")
+	}
+	if r.SHA256 != "" && (len(r.SHA256) != 64 || strings.Trim(r.SHA256, "0123456789abcdef") != "") {
+		c.bad("rootfs.sha256", "%q is not 64 hexadecimal digits in lower case", r.SHA256)
+	}
+}
 
 func (s *Sandbox) checkDemands(c *checker) {
 	if !slices.Contains(Modes(), s.Mode) {

@@ -80,6 +80,8 @@ type Sandbox struct {
 	// Toolchain makes the host's programs and libraries visible, read-only:
 	// /usr, /bin, /sbin, /lib*, /nix/store, and an /etc made for the sandbox.
 	Toolchain bool `json:"toolchain,omitempty"`
+	// Rootfs is a root of the sandbox's own, instead of the Toolchain.
+	Rootfs *Rootfs `json:"rootfs,omitempty"`
 	// Context is a host directory, read-only at /context.
 	Context *Bind `json:"context,omitempty"`
 	// Workspace is a host directory, read-write at /workspace, which becomes

@@ -86,6 +86,7 @@ var reserved = []string{"/proc", "/dev", "/sys"}
 
 // checkPlaces checks every host path and every place inside.
 func (s *Sandbox) checkPlaces(c *checker) {
+	s.checkRootfs(c)
 	taken := map[string]string{}
 	place := func(field, target string) {
 		clean := path.Clean(target)

@@ -136,6 +136,11 @@ func TestValidate(t *testing.T) {
 		{"degrade", Sandbox{Degrade: []string{DegradeCgroup, "seccomp"}}, "degrade"},
 		{"modes", Sandbox{Mode: ModeStrictAgent, Lockdown: LockdownConfidentiality, Trust: TrustUntrusted}, ""},
 		{"modes that do not exist", Sandbox{Mode: "agent", Lockdown: "none", Trust: "none"}, "mode lockdown trust"},
+		{"a root", Sandbox{Rootfs: &Rootfs{Source: "r", Attested: true, Manifest: "m", SHA256: strings.Repeat("0a", 32)}}, ""},
+		{"a root that is nowhere", Sandbox{Rootfs: &Rootfs{}}, "rootfs.source"},
+		{"a root and the host's programs", Sandbox{Toolchain: true, Rootfs: &Rootfs{Source: "r"}}, "toolchain"},
+		{"a root with odd digests", Sandbox{Rootfs: &Rootfs{Source: "r\x00", Manifest: "\x00", SHA256: strings.Repeat("A", 64)}}, "rootfs.source rootfs.manifest rootfs.sha256"},
+		{"a manifest for nothing", Sandbox{Rootfs: &Rootfs{Source: "r", Manifest: "m"}}, "rootfs.manifest"},
 		{"many at once", Sandbox{Name: "/", Workdir: "x", Env: []string{"A"}, Timeout: -1}, "name workdir env timeout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -165,6 +165,14 @@ func absolute(s *spec.Sandbox) error {
 		s.Workspace = &w
 		paths = append(paths, &w.Source)
 	}
+	if s.Rootfs != nil {
+		r := *s.Rootfs
+		s.Rootfs = &r
+		paths = append(paths, &r.Source)
+		if r.Manifest != "" {
+			paths = append(paths, &r.Manifest)
+		}
+	}
 	s.Volumes = append([]spec.Volume(nil), s.Volumes...)
 	for i := range s.Volumes {
 		paths = append(paths, &s.Volumes[i].Source)

@@ -38,6 +38,9 @@ const (
 	AtRecursive = 0x8000 // AT_RECURSIVE, 5.2
 	AtEmptyPath = 0x1000
 	AtNoFollow  = 0x100
+	AtRemoveDir = 0x200
+
+	UmountNoFollow = 0x8 // UMOUNT_NOFOLLOW, 2.6.34
 
 	MoveMountFromEmpty = 0x4 // MOVE_MOUNT_F_EMPTY_PATH, 5.2
 )

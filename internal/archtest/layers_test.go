@@ -39,7 +39,7 @@ var may = map[string][]string{
 	"internal/kernel": values,
 	// Layer 2: the plan, and the things it is made from.
 	"internal/plan":     facts,
-	"internal/host":     lower,
+	"internal/host":     join(lower, "internal/rootfs"),
 	"internal/resolve":  lower,
 	"internal/cgroup":   lower,
 	"internal/record":   lower,

@@ -36,6 +36,18 @@ var boxFlags = []flag{
 	{name: "scratch", arg: "SIZE", field: "scratch",
 		help: "Bound what may be written to /tmp, the home directory and /dev/shm together (256M).",
 		set:  func(o *options, v string) (err error) { o.box.Scratch, err = size(v); return err }},
+	{name: "rootfs", arg: "DIR", choice: "<dir>", field: "rootfs",
+		help: "Make this host directory the root, read-only, instead of the host's programs. Parts of /nix/store that its file .nucleus-rootfs-store-paths lists belong to it.",
+		set:  func(o *options, v string) (err error) { o.root().Source, err = given(v); return err }},
+	{name: "verify-rootfs-attestation", field: "rootfs.attested",
+		help: "Compare the root with its manifest before anything starts; see nucleus rootfs.",
+		set:  func(o *options, _ string) error { o.root().Attested = true; return nil }},
+	{name: "rootfs-manifest", arg: "FILE", choice: "<file>", field: "rootfs.manifest",
+		help: "Compare it with this manifest (the one in DIR).",
+		set:  func(o *options, v string) (err error) { o.root().Manifest, err = given(v); return err }},
+	{name: "rootfs-sha256", arg: "HEX", field: "rootfs.sha256",
+		help: "Compare it with a manifest that has this digest, as nucleus rootfs attest printed it.",
+		set:  func(o *options, v string) (err error) { o.root().SHA256, err = given(v); return err }},
 	{name: "no-toolchain", field: "toolchain",
 		help: "Do not show the host's programs and libraries (/usr, /bin, /lib, a made-up /etc).",
 		set:  func(o *options, _ string) error { o.noToolchain = true; return nil }},
@@ -176,6 +188,15 @@ func oneOf(v string, known ...string) (string, error) {
 	return v, nil
 }
 
+// root is the root that the flags are about. A root without a place is an error
+// of the description.
+func (o *options) root() *spec.Rootfs {
+	if o.box.Rootfs == nil {
+		o.box.Rootfs = &spec.Rootfs{}
+	}
+	return o.box.Rootfs
+}
+
 // setEnv takes K=V, or K for the caller's value of it.
 func setEnv(o *options, v string) error {
 	if v == "" {
@@ -244,7 +265,7 @@ func (c *call) sandbox() (*spec.Sandbox, error) {
 		return nil, usageError("--log-format and --log-level need --log FILE")
 	}
 	box := o.box
-	box.Toolchain = !o.noToolchain
+	box.Toolchain = !o.noToolchain && o.box.Rootfs == nil
 	if o.userArg != "" || o.groupArg != "" {
 		u, err := identity(o.userArg, o.groupArg)
 		if err != nil {

@@ -42,7 +42,7 @@ func Main(args []string) int {
 	for _, more := range [...][]*command{lifeCommands, execCommands, viewCommands, cpCommands, generateCommands} {
 		commands = append(commands, more...)
 	}
-	commands = append(commands, &superviseCommand, &planCommand, &modesCommand, &doctorCommand, &selftestCommand, &probeCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand)
+	commands = append(commands, &superviseCommand, &planCommand, &rootfsCommand, &modesCommand, &doctorCommand, &selftestCommand, &probeCommand, &versionCommand, &completionCommand, &helpCommand, &manCommand)
 	if len(args) < 2 {
 		say("%s", rootHelp(commands))
 		return exitUsage

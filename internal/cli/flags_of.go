@@ -77,7 +77,13 @@ func withExec(s string, exec bool) string {
 func (w *flagWriter) box(b spec.Sandbox) {
 	w.text("name", b.Name)
 	w.text("hostname", b.Hostname)
-	w.on("no-toolchain", !b.Toolchain)
+	w.on("no-toolchain", !b.Toolchain && b.Rootfs == nil)
+	if r := b.Rootfs; r != nil {
+		w.text("rootfs", r.Source)
+		w.on("verify-rootfs-attestation", r.Attested)
+		w.text("rootfs-manifest", r.Manifest)
+		w.text("rootfs-sha256", r.SHA256)
+	}
 	if b.Context != nil {
 		w.add("context", withExec(b.Context.Source, b.Context.Exec))
 	}

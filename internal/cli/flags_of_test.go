@@ -102,6 +102,9 @@ func TestFlagsOfAreTheFlags(t *testing.T) {
 				}
 			}
 		}
+		if box.Rootfs != nil {
+			box.Toolchain = false
+		}
 		args, err := flagsOf(box, service, labels)
 		if err != nil {
 			t.Fatal(err)

@@ -61,12 +61,13 @@ func TestFlags(t *testing.T) {
 		{"--userns host", spec.Sandbox{Userns: spec.UsernsHost}},
 		{"--userns host --userns private", spec.Sandbox{}},
 		{"--service-mode production --require-kernel-lockdown integrity", spec.Sandbox{Mode: spec.ModeProduction, Lockdown: spec.LockdownIntegrity}},
+		{"--rootfs d --rootfs-sha256 x --rootfs-manifest m --verify-rootfs-attestation", spec.Sandbox{Rootfs: &spec.Rootfs{Source: "d", Attested: true, Manifest: "m", SHA256: "x"}}},
 		{"--strict-agent --trust-level untrusted", spec.Sandbox{Mode: spec.ModeStrictAgent, Trust: spec.TrustUntrusted}},
 		{"--strict-agent --service-mode agent", spec.Sandbox{}},
 		{"--time-namespace --allow-degraded landlock,cgroup", spec.Sandbox{TimeNamespace: true, Degrade: []string{"landlock", "cgroup"}}},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			tc.want.Toolchain = true
+			tc.want.Toolchain = tc.want.Rootfs == nil
 			for _, sep := range []string{"", " --"} {
 				got, rest, err := describe(strings.Fields(tc.args + sep + " prog -x --name y")...)
 				if err != nil {
@@ -105,7 +106,7 @@ func TestProblemsNameFlags(t *testing.T) {
 		"limits.pids": "--pids", "limits.io[0]": "--io-limit", "limits.memlock": "--memlock", "volumes[3].target": "--volume", "tmpfs[0].target": "--tmpfs",
 		"context.source": "--context", "workspace": "--workspace", "user.uid": "--user", "userns": "--userns", "env": "--env", "timeout": "--timeout",
 		"name": "--name", "hostname": "--hostname", "workdir": "--workdir", "degrade": "--allow-degraded", "scratch": "--scratch", "network": "network",
-		"mode": "--service-mode", "lockdown": "--require-kernel-lockdown", "trust": "--trust-level",
+		"rootfs.source": "--rootfs", "rootfs.sha256": "--rootfs-sha256", "mode": "--service-mode", "lockdown": "--require-kernel-lockdown", "trust": "--trust-level",
 	} {
 		if got := runCommand.flagFor(field); got != want {
 			t.Errorf("%s: got %s, want %s", field, got, want)

@@ -58,7 +58,8 @@ type options struct {
 	exec execOptions
 	cp   cpOptions
 
-	audit auditOptions
+	audit  auditOptions
+	rootfs rootfsOptions
 }
 
 // flag finds a flag by its long name or its letter.

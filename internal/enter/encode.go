@@ -134,7 +134,7 @@ func (e *encoder) words(v ...uint64) uintptr {
 func (e *encoder) encode(i int, a plan.Action) {
 	e.step = i
 	switch a := a.(type) {
-	case plan.OpenTree, plan.SetAttr, plan.MoveMount, plan.NewMount, plan.MountFS, plan.Private, plan.PivotRoot:
+	case plan.OpenTree, plan.SetAttr, plan.MoveMount, plan.NewMount, plan.MountFS, plan.Private, plan.PivotRoot, plan.Show, plan.Unmount:
 		e.mount(a)
 	case plan.Mkdir, plan.MakeLink, plan.Touch, plan.WriteFile, plan.CopyFile, plan.Chdir, plan.Umask:
 		e.file(a)
@@ -178,6 +178,13 @@ func (e *encoder) mount(a plan.Action) {
 		e.named[a.As] = e.open("fsmount", sysFSMount, fs, abi.FSMountCloexec, uintptr(a.Attr))
 	case plan.MountFS:
 		e.op("mount", syscall.SYS_MOUNT, e.String(a.Type), e.String(a.Target), e.String(a.Type), uintptr(a.Flags), e.String(a.Data))
+	case plan.Show:
+		fd := e.open("open_tree", sysOpenTree, atFDCWD, e.String(a.Source), uintptr(abi.OpenTreeNew|abi.AtNoFollow|syscall.O_CLOEXEC|abi.AtRecursive))
+		e.op("move_mount", sysMoveMount, uintptr(fd), e.String(""), atFDCWD, e.String(a.Target), abi.MoveMountFromEmpty)
+		e.close(fd)
+	case plan.Unmount:
+		e.op("umount2", syscall.SYS_UMOUNT2, e.String(a.Path), abi.MntDetach|abi.UmountNoFollow)
+		e.op("rmdir", syscall.SYS_UNLINKAT, atFDCWD, e.String(a.Path), abi.AtRemoveDir)
 	case plan.PivotRoot:
 		dot := e.String(".")
 		e.op("chdir", syscall.SYS_CHDIR, e.String(a.Path))

@@ -129,8 +129,9 @@ type run struct {
 	child   kernel.FD // the child's end of the protocol
 	init    kernel.FD
 	trees   map[plan.FD]kernel.FD
-	idmaps  map[[4]uint32]kernel.FD
-	held    undoStack // released as soon as the child runs
+	idmaps  map[[5]uint32]kernel.FD
+	tested  map[string]kernel.FD // directories that were compared with their manifests
+	held    undoStack            // released as soon as the child runs
 	enc     encoder
 	clone   plan.CloneInto
 	cloneAt int
@@ -139,7 +140,7 @@ type run struct {
 // Start performs the plan. When it returns without an error the workload has
 // been executed.
 func Start(req Request) (*Sandbox, error) {
-	r := &run{req: req, child: kernel.None, init: kernel.None, trees: map[plan.FD]kernel.FD{}, idmaps: map[[4]uint32]kernel.FD{},
+	r := &run{req: req, child: kernel.None, init: kernel.None, trees: map[plan.FD]kernel.FD{}, idmaps: map[[5]uint32]kernel.FD{}, tested: map[string]kernel.FD{},
 		box: &Sandbox{PidFD: kernel.None, Console: kernel.None}}
 	err := r.start()
 	if e := r.held.run(); err == nil {

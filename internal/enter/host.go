@@ -1,6 +1,7 @@
 package enter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/pid1"
 	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/internal/rootfs"
 )
 
 // host performs one host step and remembers how to undo it.
@@ -40,6 +42,8 @@ func (r *run) host(a plan.Action) error {
 		return r.makeInit(a)
 	case plan.HostTree:
 		return r.hostTree(a)
+	case plan.Attest:
+		return r.attest(a)
 	case plan.OwnPipes:
 		for _, fd := range r.req.Stdio {
 			if err := kernel.OwnPipe(kernel.FD(fd), r.box.IDBase+a.UID, r.box.IDBase+a.GID); err != nil {
@@ -84,12 +88,18 @@ func (r *run) makeInit(a plan.MakeInit) error {
 // hostTree takes hold of a host path with the caller's rights, whatever
 // directories lead to it, as a mount that belongs to nobody yet.
 func (r *run) hostTree(a plan.HostTree) error {
-	at, err := kernel.Open(a.Source, kernel.PathOnly, 0)
-	if err != nil {
-		return err
+	at, held := r.tested[a.Source]
+	var err error
+	if !held {
+		if at, err = kernel.Open(a.Source, kernel.PathOnly, 0); err != nil {
+			return err
+		}
 	}
 	tree, err := kernel.CloneTree(at)
-	if err = errors.Join(err, at.Close()); err != nil {
+	if !held {
+		err = errors.Join(err, at.Close())
+	}
+	if err != nil {
 		return err
 	}
 	userns := kernel.None
@@ -109,10 +119,22 @@ func (r *run) hostTree(a plan.HostTree) error {
 	return nil
 }
 
+// attest compares a directory with its manifest, and keeps hold of it.
+func (r *run) attest(a plan.Attest) error {
+	dir, err := rootfs.Open(a.Source)
+	if err != nil {
+		return err
+	}
+	r.held.push(dir.Close)
+	r.tested[a.Source] = dir
+	return rootfs.VerifyOpen(context.Background(), dir, a.Manifest, a.SHA256, nil)
+}
+
 // idmap returns a user namespace in which the owner on disk is the sandbox's
 // user. It is made by a process that lives just long enough to be mapped.
 func (r *run) idmap(a plan.HostTree) (userns kernel.FD, err error) {
-	key := [4]uint32{a.FromUID, a.FromGID, a.ToUID, a.ToGID}
+	count := max(a.Count, 1)
+	key := [5]uint32{a.FromUID, a.FromGID, a.ToUID, a.ToGID, count}
 	if fd, ok := r.idmaps[key]; ok {
 		return fd, nil
 	}
@@ -138,8 +160,8 @@ func (r *run) idmap(a plan.HostTree) (userns kernel.FD, err error) {
 	userns, err = kernel.Open(proc+"ns/user", kernel.ReadOnly, 0)
 	if err == nil {
 		err = errors.Join(
-			kernel.WriteFile(proc+"uid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromUID, r.box.IDBase+a.ToUID)),
-			kernel.WriteFile(proc+"gid_map", fmt.Appendf(nil, "%d %d 1\n", a.FromGID, r.box.IDBase+a.ToGID)))
+			kernel.WriteFile(proc+"uid_map", fmt.Appendf(nil, "%d %d %d\n", a.FromUID, r.box.IDBase+a.ToUID, count)),
+			kernel.WriteFile(proc+"gid_map", fmt.Appendf(nil, "%d %d %d\n", a.FromGID, r.box.IDBase+a.ToGID, count)))
 	}
 	pidfd := kernel.FD(p.PidFD)
 	err = errors.Join(err, kernel.SignalPid(pidfd, int(syscall.SIGKILL)))

@@ -26,7 +26,7 @@ func opsFor(steps []plan.Step) int {
 			n += 3 + a.Extra
 		case plan.NewMount:
 			n += 3 + len(a.Options)
-		case plan.WriteFile, plan.CopyFile, plan.SetIDs, plan.LoopbackUp, plan.ExecInit, plan.Lifeline, plan.Deadline:
+		case plan.WriteFile, plan.CopyFile, plan.Show, plan.Unmount, plan.SetIDs, plan.LoopbackUp, plan.ExecInit, plan.Lifeline, plan.Deadline:
 			n += 3
 		case plan.PivotRoot:
 			n += 4
@@ -55,6 +55,8 @@ func dataFor(steps []plan.Step) int {
 			n += 64 + 32*len(a.Rules.Ports)
 		case plan.Listen:
 			n += 8*len(a.Program.Insns) + 256
+		case plan.Show:
+			n += len(a.Source) + len(a.Target) + 48
 		case plan.OpenTree:
 			n += len(a.Source) + 16
 		case plan.MoveMount:

@@ -2,6 +2,7 @@ package enter
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/internal/observe"
 	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/internal/rootfs"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/policy/caps"
@@ -63,6 +65,14 @@ var kinds = []kind{
 	{"limits", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Cgroup}, box(spec.Sandbox{Limits: spec.Limits{Memory: 64 * spec.MiB, Pids: 20}})},
 	{"watched", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: watched})},
 	{"held", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: held})},
+	{"strict agent", strict, box(spec.Sandbox{Mode: spec.ModeStrictAgent})},
+	{"rootfs", []sandboxtest.Feature{sandboxtest.Userns}, func(t testing.TB) spec.Sandbox {
+		return spec.Sandbox{Rootfs: &spec.Rootfs{Source: sandboxtest.Rootfs(t, "cat", "readlink")}}
+	}},
+	{"production", strict, func(t testing.TB) spec.Sandbox {
+		return spec.Sandbox{Mode: spec.ModeProduction, Rootfs: attested(t), Workspace: &spec.Bind{Source: t.TempDir()},
+			Limits: spec.Limits{Memory: 64 * spec.MiB, MilliCPUs: 1000}}
+	}},
 	{"userns host", []sandboxtest.Feature{sandboxtest.Root}, box(spec.Sandbox{Userns: spec.UsernsHost})},
 	{"policy", []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Landlock}, box(spec.Sandbox{Policy: &policy.Policy{
 		Caps: &caps.Sets{Bounding: caps.Of(caps.NetBindService, caps.Kill), Inheritable: caps.Of(caps.NetBindService, caps.Kill),
@@ -80,6 +90,22 @@ const watched = "watched"
 
 // held is the name of the sandbox that waits until it was asked about.
 const held = "held"
+
+// strict is what the stricter modes need of a machine.
+var strict = []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Cgroup, sandboxtest.Landlock}
+
+// attested is a root with its manifest.
+func attested(t testing.TB) *spec.Rootfs {
+	dir := sandboxtest.Rootfs(t, "cat", "readlink")
+	m, err := rootfs.Attest(context.Background(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, rootfs.ManifestName), m.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &spec.Rootfs{Source: dir, Attested: true, SHA256: m.SHA256()}
+}
 
 // attempt is a start in preparation: its workload writes to a pipe of its own.
 type attempt struct {
@@ -119,6 +145,11 @@ func request(s *spec.Sandbox, script string) (*attempt, error) {
 		c.Observe = seccomp.Everything
 	}
 	c.Hold = s.Name == held
+	if asks.Rootfs != "" {
+		if err := host.Rootfs(h, asks.Rootfs); err != nil {
+			return nil, err
+		}
+	}
 	p, err := plan.Build(s, h, c)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Host struct {
 
 	Cgroup Cgroup `json:"cgroup"`
 
+	// Rootfs is what the root that the user named is made of, if one was named.
+	Rootfs *Rootfs `json:"rootfs,omitempty"`
+
 	// Paths are the files that a plan may mention, by absolute path. A path
 	// that was looked for and not found is not in it.
 	Paths map[string]Path `json:"paths"`
@@ -58,6 +61,19 @@ type Path struct {
 	GID    uint32 `json:"gid"`
 	Size   int64  `json:"size,omitempty"` // of a file
 	Real   string `json:"real,omitempty"` // of a source that the user named: without symlinks
+}
+
+// Rootfs is the top of a directory that becomes a sandbox's root.
+type Rootfs struct {
+	Entries []Entry `json:"entries"`         // by name; those that are not for sandboxes left out
+	Store   []Entry `json:"store,omitempty"` // the parts of the Nix store that it names
+}
+
+// Entry is a name in a directory, and what has it.
+type Entry struct {
+	Name   string `json:"name"`
+	Kind   Kind   `json:"kind"`
+	Target string `json:"target,omitempty"` // of a symlink, as it is
 }
 
 // Capability numbers that planning asks for (capabilities(7)).

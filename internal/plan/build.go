@@ -119,6 +119,7 @@ type mountPoint struct {
 	host     bool // shows files of the host
 	writable bool
 	exec     bool
+	within   bool // another one's Landlock rule is about it as well
 	because  string
 }
 
@@ -235,6 +236,10 @@ const ownTasks = 1
 
 // prepare plans what happens before the clone.
 func (b *builder) prepare(l limitPlan) {
+	if r := b.spec.Rootfs; r != nil && b.host.Rootfs == nil {
+		b.fail("rootfs", "nothing is known of "+r.Source, "")
+		return
+	}
 	if b.ranged {
 		b.add(Host, "userns", ReserveIDs{Count: rangeSize, Lasting: b.cmd.Detach})
 		b.add(Host, "user", OwnPipes{UID: b.spec.User.UID, GID: b.spec.User.GID})
@@ -246,6 +251,7 @@ func (b *builder) prepare(l limitPlan) {
 		}
 	}
 	b.add(Host, "sandbox", MakeInit{Filter: b.initFilter(), Terminal: b.spec.Terminal, Detached: b.cmd.Detach})
+	b.rootTree()
 	if b.host.Privileged() {
 		for _, v := range b.volumes() {
 			b.hostTree(v)
@@ -300,6 +306,7 @@ func (b *builder) detach() {
 	if b.spec.Toolchain {
 		b.toolchainSources()
 	}
+	b.rootSources()
 	for _, d := range devices {
 		if b.device(d) {
 			b.child("dev", OpenTree{Source: "/dev/" + d, As: FD("dev/" + d)})
@@ -390,6 +397,7 @@ func (b *builder) furnish() {
 	if b.spec.Toolchain {
 		b.toolchain()
 	}
+	b.rootfs()
 	b.etc()
 	b.dev()
 	b.proc()

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 // the security review as code, and runs on every plan before it is used. An
 // error means that Nucleus has a bug; the plan must not be performed.
 func (p *Plan) Check() error {
-	c := &check{plan: p, fds: make(map[FD]mountState, 64)}
+	c := &check{plan: p, fds: make(map[FD]mountState, 64), staged: map[string]bool{}}
 	for k := range c.first {
 		c.first[k], c.last[k] = -1, -1
 	}
@@ -53,6 +54,7 @@ type check struct {
 	limited  [16]bool          // resources with a limit
 	sealed   bool              // the root is read-only
 	scratch  string            // where the new root is mounted
+	staged   map[string]bool   // stages that a tree is mounted on
 	filters  [2][]seccomp.Insn // as MakeInit and Seccomp have them
 	init     MakeInit
 	passes   bool // process 1's filter leaves the policy to another
@@ -140,6 +142,9 @@ const (
 	kJoin
 	kHold
 	kListen
+	kAttest
+	kShow
+	kUnmount
 	kExecInit
 	kSeccomp
 	kExec
@@ -160,6 +165,12 @@ func kindOf(a Action) kind {
 		return kCgroupWrite
 	case HostTree:
 		return kHostTree
+	case Attest:
+		return kAttest
+	case Show:
+		return kShow
+	case Unmount:
+		return kUnmount
 	case MakeInit:
 		return kMakeInit
 	case CloneInto:
@@ -259,6 +270,7 @@ func (c *check) step(i int, s Step) {
 	}
 	c.place = s.Where
 	c.mounts(i, s.Do)
+	c.stages(i, s.Do)
 	switch a := s.Do.(type) {
 	case WriteMap:
 		c.reserved = c.reserved || a.Reserved
@@ -345,6 +357,25 @@ func (c *check) mounts(i int, a Action) {
 	}
 }
 
+// stages follows trees to where they are taken apart, and away from there.
+func (c *check) stages(i int, a Action) {
+	switch a := a.(type) {
+	case MoveMount:
+		if slices.Contains(stages[:], a.To) {
+			c.staged[a.To] = true
+		}
+	case Show:
+		if stage, _ := path.Split(a.Source); !c.staged[path.Clean(stage)] {
+			c.bad("step %d shows %s, where no tree is staged", i, a.Source)
+		}
+	case Unmount:
+		if !c.staged[a.Path] {
+			c.bad("step %d unmounts %s, which is no stage", i, a.Path)
+		}
+		delete(c.staged, a.Path)
+	}
+}
+
 // inert reports whether a mount shows one device and nothing else: there are
 // no programs in it.
 func inert(a OpenTree) bool {
@@ -371,7 +402,7 @@ var must = [...]kind{
 var before = [...][2]kind{
 	{kReserveIDs, kHostTree}, {kReserveIDs, kOwnPipes}, {kSession, kExecInit}, {kCgroupCreate, kCgroupWrite}, {kStdio, kClose},
 	{kClose, kPrivate}, {kPrivate, kPivot}, {kWait, kSetIDs}, {kWait, kCgroupNS}, {kSecurebits, kSetIDs}, {kNewMount, kPivot}, {kPivot, kMoveMount},
-	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
+	{kPivot, kFile}, {kPivot, kTerminal}, {kPivot, kLandlock}, {kMoveMount, kCaps}, {kMountFS, kCaps}, {kUnmount, kCaps}, {kAttest, kHostTree}, {kSetAttr, kCaps}, {kBounding, kCaps}, {kAmbient, kCaps},
 	{kSetIDs, kCaps}, {kHostname, kCaps}, {kLoopback, kCaps}, {kRlimit, kCaps}, {kCaps, kLandlock}, {kNoNewPrivs, kLandlock},
 	{kNoNewPrivs, kExecInit}, {kLandlock, kExecInit}, {kTerminal, kLandlock}, {kNoNewPrivs, kListen}, {kLandlock, kListen}, {kListen, kExecInit}, {kAmbient, kKeep}, {kKeep, kSecurebits}, {kLandlock, kNarrow}, {kNarrow, kExecInit},
 	// What is read back while it holds must be what the program gets.
@@ -503,6 +534,9 @@ func (c *check) attached() {
 		if state != mountAttached {
 			c.bad("%q is made and not attached", fd)
 		}
+	}
+	for stage := range c.staged {
+		c.bad("all of the tree at %s stays visible", stage)
 	}
 	if !c.sealed {
 		c.bad("the root stays writable")

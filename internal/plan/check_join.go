@@ -9,7 +9,7 @@ var mustJoin = [...]kind{
 
 // neverJoin are the kinds that have no business there: they make a sandbox.
 var neverJoin = [...]kind{
-	kReserveIDs, kCgroupCreate, kCgroupWrite, kHostTree, kWriteMap, kPrivate, kNewMount, kMountFS, kSetAttr, kMoveMount, kCgroupNS, kPivot,
+	kReserveIDs, kCgroupCreate, kCgroupWrite, kHostTree, kWriteMap, kPrivate, kNewMount, kMountFS, kSetAttr, kMoveMount, kAttest, kShow, kUnmount, kCgroupNS, kPivot,
 	kHostname, kLoopback, kDeadline, kHold,
 }
 

@@ -33,6 +33,9 @@ const MaxCopy = 4 << 10
 // etc plans an /etc that is the sandbox's own. Nothing of the host's is shown
 // that is not listed by name above: not its accounts, keys or machine id.
 func (b *builder) etc() {
+	if b.rootHas("/etc") {
+		return // a root brings its own
+	}
 	b.mkdir("/etc", "etc")
 	for _, f := range b.etcOwn() {
 		if p := "/etc/" + f[0]; !b.specFills(p) {

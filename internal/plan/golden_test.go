@@ -37,10 +37,30 @@ func loadHost(t testing.TB, name string) *facts.Host {
 	for name, p := range testSources {
 		h.Paths[name] = p
 	}
+	h.Rootfs = testRoot()
 	return h
 }
 
+// testRoot is a root that somebody has made with bad intentions.
+func testRoot() *facts.Rootfs {
+	dir, link := facts.Dir, facts.Symlink
+	return &facts.Rootfs{
+		Entries: []facts.Entry{
+			{Name: "bin", Kind: link, Target: "usr/bin"}, {Name: "data", Kind: link, Target: "/proc/1/root"}, {Name: "dev", Kind: link, Target: "/etc"},
+			{Name: "etc", Kind: dir}, {Name: "fifo", Kind: facts.Other}, {Name: "home", Kind: link, Target: "/"}, {Name: "init", Kind: facts.File},
+			{Name: "nix", Kind: link, Target: "/etc"}, {Name: "proc", Kind: link, Target: "../../../proc"}, {Name: "root", Kind: link, Target: "/etc"},
+			{Name: "run", Kind: facts.File}, {Name: "sys", Kind: link, Target: "/"}, {Name: "tmp", Kind: link, Target: "/etc"},
+			{Name: "usr", Kind: dir}, {Name: "var", Kind: link, Target: "etc"}, {Name: "workspace", Kind: link, Target: "/usr"},
+		},
+		Store: []facts.Entry{
+			{Name: "00000000000000000000000000000000-glibc", Kind: dir}, {Name: "11111111111111111111111111111111-env", Kind: link, Target: "/nix/store/00000000000000000000000000000000-glibc"},
+			{Name: "22222222222222222222222222222222-script", Kind: facts.File},
+		},
+	}
+}
+
 var testSources = map[string]facts.Path{
+	"/srv/rootfs":        {Kind: facts.Dir, Real: "/srv/roots/one"},
 	".":                  {Kind: facts.Dir, UID: 1000, GID: 1000, Real: "/home/ada/project"},
 	"/home/ada/docs":     {Kind: facts.Dir, UID: 1000, GID: 1000, Real: "/home/ada/docs"},
 	"/srv/data":          {Kind: facts.Dir, UID: 33, GID: 44, Real: "/mnt/disk1/data"}, // a link on the host
@@ -73,6 +93,10 @@ var testSpecs = map[string]spec.Sandbox{
 		Memory: 512 * spec.MiB, MemorySwap: spec.GiB, MilliCPUs: 1500, CPUWeight: 50, Pids: 64, Memlock: 32 * spec.KiB,
 		IO: []spec.IOLimit{{Major: 8, ReadBPS: 1 << 20}},
 	}},
+	"rootfs": {Rootfs: &spec.Rootfs{Source: "/srv/rootfs"}, Workspace: &spec.Bind{Source: "."}, User: spec.User{UID: 1000, GID: 1000},
+		Volumes: []spec.Volume{{Source: "/home/ada/docs", Target: "/etc/app"}, {Source: "/srv/data", Target: "/opt/data"}}},
+	"production": {Rootfs: &spec.Rootfs{Source: "/srv/rootfs", Attested: true, SHA256: strings.Repeat("5a", 32)}, Mode: spec.ModeProduction,
+		Workspace: &spec.Bind{Source: "."}, Limits: spec.Limits{Memory: 512 * spec.MiB, MilliCPUs: 1000}},
 	"memory":     {Toolchain: true, Limits: spec.Limits{Memory: 512 * spec.MiB}},
 	"degrade":    {Toolchain: true, Degrade: []string{spec.DegradeLandlock, spec.DegradeCgroup}, Limits: spec.Limits{Memory: 512 * spec.MiB}},
 	"nopids":     {Toolchain: true, Limits: spec.Limits{Pids: spec.Unlimited}},
@@ -133,6 +157,11 @@ var goldens = []struct{ host, spec string }{
 	{"debian13-rootless", "policy"},
 	{"ubuntu2404-rootless", "policy"},
 	{"oldkernel-v1-root", "policy"},
+	{"debian12-hybrid-root", "rootfs"},
+	{"debian12-hybrid-root", "production"},
+	{"debian13-rootless", "rootfs"},
+	{"debian13-rootless", "production"},
+	{"oldkernel-v1-root", "production"},
 	{"oldkernel-v1-root", "default"},
 	{"oldkernel-v1-root", "degrade"},
 	{"oldkernel-v1-root", "nopids"},
@@ -193,6 +222,11 @@ func refusal(t *testing.T, err error) string {
 	}
 	for _, e := range joined.Unwrap() {
 		var u *Unsupported
+		var row *Broken
+		if errors.As(e, &row) {
+			fmt.Fprintf(&out, "refused %s\n   fix: %s\n", row, row.Invariant.Fix)
+			continue
+		}
 		if !errors.As(e, &u) {
 			t.Fatalf("%T: %v", e, e)
 		}

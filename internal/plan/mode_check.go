@@ -98,7 +98,21 @@ func foundNoCgroup(s subject) string {
 	return "no control group bounds the number of tasks"
 }
 
-func foundHostRoot(subject) string { return "the root is made of the host's directories" }
+func foundHostRoot(s subject) string {
+	if s.spec.Rootfs != nil && !s.spec.Toolchain {
+		return ""
+	}
+	return "the root is made of the host's directories"
+}
+
+func foundUnattestedRoot(s subject) string {
+	for _, st := range s.plan.Steps {
+		if a, ok := st.Do.(Attest); ok && s.spec.Rootfs != nil && a.Source == s.host.Paths[s.spec.Rootfs.Source].Real {
+			return ""
+		}
+	}
+	return "nothing compares the root with a manifest"
+}
 
 func foundNoMemory(s subject) string {
 	if s.spec.Limits.Memory != 0 {

@@ -33,8 +33,8 @@ func brokenRows(t testing.TB, err error) (ids []string) {
 // sound is a sandbox that every mode accepts, with the plan of it.
 func sound(t testing.TB) subject {
 	t.Helper()
-	s := &spec.Sandbox{Toolchain: true, Workspace: &spec.Bind{Source: "."}, Mode: spec.ModeStrictAgent,
-		Limits: spec.Limits{Memory: 512 * spec.MiB, MilliCPUs: 1000}}
+	p0 := testSpecs["production"]
+	s := &p0
 	h := loadHost(t, "rhel10-root")
 	p, err := Build(s, h, Command{Name: "sh"})
 	if err != nil {
@@ -113,7 +113,12 @@ var violations = []struct {
 		edit(t, s.plan, func(n NewMount) NewMount { n.Options = []string{"hidepid=invisible", "gid=0"}; return n })
 	}},
 	{"no proc", "hidden-processes", func(_ testing.TB, s subject) { remove[NewMount](s.plan) }},
-	{"the host's programs", "immutable-root", func(_ testing.TB, s subject) {}},
+	{"the host's programs", "immutable-root", func(_ testing.TB, s subject) { s.spec.Toolchain = true }},
+	{"no root", "immutable-root attested-root", func(_ testing.TB, s subject) { s.spec.Rootfs = nil }},
+	{"a root that nobody compares", "attested-root", func(_ testing.TB, s subject) { remove[Attest](s.plan) }},
+	{"another root that is compared", "attested-root", func(t testing.TB, s subject) {
+		edit(t, s.plan, func(a Attest) Attest { a.Source = "/elsewhere"; return a })
+	}},
 }
 
 var allMoments = []When{Asked, Machine, Planned, Kernel}
@@ -130,7 +135,7 @@ func TestRowsHold(t *testing.T) {
 				v.spoil(t, s)
 				var want []string
 				for _, row := range Invariants() {
-					ours := slices.Contains(strings.Fields(v.rows), row.ID) || row.ID == "immutable-root"
+					ours := slices.Contains(strings.Fields(v.rows), row.ID)
 					if ours && m.Demands(row.From) {
 						want = append(want, row.ID)
 						violated[row.ID] = true
@@ -164,6 +169,7 @@ func TestRowsAreExplained(t *testing.T) {
 func TestModesJudgeBuilds(t *testing.T) {
 	build := func(host string, change func(*spec.Sandbox, *facts.Host)) error {
 		s, h := *sound(t).spec, loadHost(t, host)
+		s.Mode, s.Rootfs, s.Toolchain = spec.ModeStrictAgent, nil, true
 		change(&s, h)
 		_, err := Build(&s, h, Command{Name: "sh"})
 		return err

@@ -57,7 +57,7 @@ func (o *opinion) bad(format string, args ...any) {
 func (o *opinion) place() {
 	want := Child
 	switch o.step.Do.(type) {
-	case ReserveIDs, OwnPipes, CgroupCreate, CgroupWrite, MakeInit, HostTree:
+	case ReserveIDs, OwnPipes, Attest, CgroupCreate, CgroupWrite, MakeInit, HostTree:
 		want = Host
 	case CloneInto:
 		want = Clone
@@ -98,6 +98,14 @@ func (o *opinion) look(a Action) {
 		o.move(a)
 	case MountFS:
 		o.mountFS(a)
+	case Show:
+		o.show(a)
+	case Unmount:
+		delete(o.files, a.Path)
+	case Attest:
+		if r := o.spec.Rootfs; r == nil || o.host.Paths[r.Source].Real != a.Source || r.SHA256 != a.SHA256 || r.Manifest != a.Manifest {
+			o.bad("nobody asked for it")
+		}
 	case PivotRoot:
 		if o.pivoted {
 			o.bad("again")
@@ -138,10 +146,43 @@ func (o *opinion) fromHost(src *source) {
 	switch {
 	case src.device && slices.Contains(DevicePaths(), src.path):
 	case o.spec.Toolchain && (slices.Contains(ToolchainDirs, src.path) || slices.Contains(EtcDirs, src.path) || slices.Contains(EtcFiles, src.path)):
+	case o.isRoot(src.path):
 	case o.asked(src.path) != nil:
 	default:
 		o.bad("nobody asked for the host's %s", src.path)
 	}
+}
+
+// isRoot reports whether a host path is the root that was asked for, or the
+// store that it has parts of.
+func (o *opinion) isRoot(host string) bool {
+	r := o.spec.Rootfs
+	return r != nil && (host == o.host.Paths[r.Source].Real || host == "/nix/store" && len(o.host.Rootfs.Store) > 0)
+}
+
+// show checks a part of a root: it must be one that was listed, in its own place,
+// and not one that the sandbox furnishes.
+func (o *opinion) show(a Show) {
+	stage, name := path.Split(a.Source)
+	list, want := o.host.Rootfs.Entries, "/"+name
+	if stage == "/.nucleus-rootfs-store/" {
+		list, want = o.host.Rootfs.Store, "/nix/store/"+name
+	} else if stage != "/.nucleus-rootfs/" {
+		o.bad("no tree is staged there")
+	}
+	if o.files[path.Clean(stage)] != "mount" {
+		o.bad("the tree is not there")
+	}
+	if !slices.ContainsFunc(list, func(e facts.Entry) bool { return e.Name == name && (e.Kind == facts.Dir || e.Kind == facts.File) }) {
+		o.bad("the root has no such part")
+	}
+	if a.Target != want || slices.Contains([]string{"/proc", "/dev", "/sys", "/tmp", "/run"}, a.Target) {
+		o.bad("it is shown in another's place")
+	}
+	if k := o.files[a.Target]; k != "dir" && k != "file" {
+		o.bad("there is nothing to mount on, but %q", k)
+	}
+	o.files[a.Target] = "mount"
 }
 
 // wish is what a Spec says about one host path.
@@ -202,7 +243,7 @@ func (o *opinion) attributes(src *source) {
 	if !src.host {
 		return
 	}
-	w, toolchain := o.asked(src.path), o.spec.Toolchain && slices.Contains(ToolchainDirs, src.path)
+	w, toolchain := o.asked(src.path), o.spec.Toolchain && slices.Contains(ToolchainDirs, src.path) || o.isRoot(src.path)
 	if src.attr&abi.MountAttrReadOnly == 0 && (w == nil || !w.write) {
 		o.bad("the host's %s is writable, which nobody asked for", src.path)
 	}
@@ -319,10 +360,18 @@ func index[A Action](p *Plan) int {
 func (o *opinion) whole() {
 	o.at = len(o.plan.Steps) - 1
 	o.step = o.plan.Steps[o.at]
+	for f := range o.files {
+		if strings.HasPrefix(f, "/.nucleus-rootfs") {
+			o.bad("%s stays", f)
+		}
+	}
 	for name, src := range o.fds {
 		if !src.used {
 			o.bad("%q is made and never attached", name)
 		}
+	}
+	if r := o.spec.Rootfs; r != nil && (r.Attested || r.SHA256 != "") != (find[Attest](o.plan) != nil) {
+		o.bad("the root's attestation: asked for %t", r.Attested)
 	}
 	o.namespaces()
 	o.identity()
@@ -385,8 +434,12 @@ func (o *opinion) identity() {
 		o.bad("root's groups stay")
 	}
 	for _, s := range o.plan.Steps {
-		if t, ok := s.Do.(HostTree); ok && root && o.spec.Userns == spec.UsernsPrivate && !t.IDMap {
+		t, ok := s.Do.(HostTree)
+		if ok && root && o.spec.Userns == spec.UsernsPrivate && !t.IDMap {
 			o.bad("%s without an id map", t.Source)
+		}
+		if ok && t.Count > 1 && (!o.isRoot(t.Source) || t.Attr&abi.MountAttrReadOnly == 0) {
+			o.bad("%s: many ids, and it is not a read-only root", t.Source)
 		}
 	}
 }

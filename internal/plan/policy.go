@@ -168,6 +168,9 @@ func (b *builder) rules() []landlock.PathRule {
 		{Path: "/dev", Allow: landlock.WriteFile | landlock.Truncate | landlock.IoctlDev, Why: "null, terminals and the like are written to"},
 	}
 	for _, m := range b.mounts {
+		if m.within {
+			continue
+		}
 		var allow landlock.Access
 		if m.exec {
 			allow |= landlock.Execute
@@ -209,6 +212,7 @@ type Asks struct {
 	System  []string // paths of everyone's
 	Sources []string // paths that the Spec names
 	Cgroup  bool     // control groups: asking costs a tenth of a start
+	Rootfs  string   // one of Sources, whose top Build must know
 	// Lockdown is the state of the kernel's lockdown.
 	Lockdown bool
 }
@@ -217,6 +221,10 @@ type Asks struct {
 func AsksOf(s *spec.Sandbox) Asks {
 	a := Asks{System: probeable(s), Lockdown: s.Lockdown != spec.LockdownAny}
 	a.Cgroup = s.Limits.NeedsCgroup() || s.Userns == spec.UsernsHost || s.Mode.Demands(spec.ModeStrictAgent)
+	if s.Rootfs != nil {
+		a.Rootfs = s.Rootfs.Source
+		a.Sources = append(a.Sources, a.Rootfs)
+	}
 	if s.Context != nil {
 		a.Sources = append(a.Sources, s.Context.Source)
 	}

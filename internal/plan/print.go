@@ -78,6 +78,9 @@ func (CgroupWrite) Call() string    { return "cgroup.write" }
 func (MakeInit) Call() string       { return "memfd_create" }
 func (HostTree) Call() string       { return "open_tree" }
 func (OwnPipes) Call() string       { return "fchown" }
+func (Attest) Call() string         { return "rootfs.verify" }
+func (Show) Call() string           { return "open_tree" }
+func (Unmount) Call() string        { return "umount2" }
 func (CloneInto) Call() string      { return "clone3" }
 func (WriteMap) Call() string       { return "write" }
 func (DenySetgroups) Call() string  { return "write" }
@@ -150,8 +153,23 @@ func (a HostTree) String() string {
 	if a.IDMap {
 		s += fmt.Sprintf(",idmap %d:%d->%d:%d", a.FromUID, a.FromGID, a.ToUID, a.ToGID)
 	}
+	if a.Count > 1 {
+		s += fmt.Sprintf(" and %d more", a.Count-1)
+	}
 	return s
 }
+func (a Attest) String() string {
+	s := a.Source + " by its manifest"
+	if a.Manifest != "" {
+		s = a.Source + " by " + a.Manifest
+	}
+	if a.SHA256 != "" {
+		s += " of sha256 " + a.SHA256[:min(len(a.SHA256), 12)]
+	}
+	return s
+}
+func (a Show) String() string     { return fmt.Sprintf("%s on %s rec", a.Source, a.Target) }
+func (a Unmount) String() string  { return a.Path }
 func (a OwnPipes) String() string { return fmt.Sprintf("pipes to %d:%d inside", a.UID, a.GID) }
 func (a CloneInto) String() string {
 	s := bitNames(a.Flags, cloneFlagNames)

@@ -92,10 +92,19 @@ type (
 		As               FD
 		Attr             Attr
 		IDMap            bool
+		Count            uint32 // so many ids, from these on; 0: one
 		FromUID, FromGID uint32 // owner on disk
 		ToUID, ToGID     uint32 // who that is inside
 	}
 )
+
+// Attest compares a directory with its manifest, and holds on to it: a HostTree
+// of the same source is made of this very directory.
+type Attest struct {
+	Source   string
+	Manifest string // empty: the one in the directory
+	SHA256   string // of the manifest; empty: any
+}
 
 // Clone and gate steps.
 type (
@@ -165,6 +174,11 @@ type (
 	NewCgroupNS struct{}
 	// PivotRoot makes the file system mounted at Path the root and drops the old one.
 	PivotRoot struct{ Path string }
+	// Show mounts a part of a staged tree, with all mounts below it. A symbolic
+	// link in its place is an error.
+	Show struct{ Source, Target string }
+	// Unmount removes what is mounted at Path, and the empty directory below.
+	Unmount struct{ Path string }
 	// Mkdir makes a directory.
 	Mkdir struct {
 		Path string

@@ -103,7 +103,7 @@ func (b *builder) fill() {
 
 func (b *builder) volume(v volume) {
 	dir := v.source.Kind == facts.Dir
-	if !b.fits(v, dir) {
+	if b.leadsAway(v.target, v.because) || !b.fits(v, dir) {
 		return
 	}
 	if dir {
@@ -128,6 +128,22 @@ func (b *builder) fits(v volume, dir bool) bool {
 		b.fail(v.because+".target", fmt.Sprintf("%s is a file in the sandbox, and %s is a directory", v.target, v.name), "choose another place")
 	default:
 		return true
+	}
+	return false
+}
+
+// leadsAway refuses a place that a link of the root leads to one of the
+// sandbox's own.
+func (b *builder) leadsAway(target, because string) bool {
+	at := b.real(target)
+	if at == target {
+		return false
+	}
+	for _, own := range []string{"/proc", "/dev", "/sys"} {
+		if at == own || strings.HasPrefix(at, own+"/") {
+			b.fail(because+".target", fmt.Sprintf("%s is %s in the sandbox, by a link of its root", target, at), "choose another place")
+			return true
+		}
 	}
 	return false
 }
@@ -346,6 +362,10 @@ func (b *builder) scratch() {
 			SetAttr{FD: fd, Attr: noSuidDev | noExec}, MoveMount{From: fd, To: p.path})
 		b.mounts = append(b.mounts, mountPoint{path: p.path, writable: true, because: "root"})
 	}
+	if b.rootHas("/var") {
+		b.mkdir("/run", "root")
+		return // with its own links in it
+	}
 	b.mkdir("/var", "root")
 	b.mkdir("/run", "root")
 	b.link("/tmp", "/var/tmp", "root")
@@ -366,6 +386,9 @@ func (b *builder) tmpfs(t spec.Tmpfs, because string) {
 	target, size := path.Clean(t.Target), t.Size
 	if size == 0 {
 		size = 64 * spec.MiB
+	}
+	if b.leadsAway(target, because) {
+		return
 	}
 	b.mkdir(target, because)
 	flags := uint64(abi.MSNoSuid | abi.MSNoDev)

@@ -6,6 +6,10 @@ import (
 	"strings"
 )
 
+// Reserved begins the names at the top of a directory that are about it: no
+// sandbox shows them.
+const Reserved = ".nucleus-rootfs"
+
 // StoreName is the file at the top of a directory that lists the parts of the
 // Nix store that belong to it, a path a line, as `nix-store -qR` prints them.
 const StoreName = ".nucleus-rootfs-store-paths"

@@ -134,7 +134,7 @@ func (w *walker) failed() error {
 
 // all goes through the directory and what it names of the store.
 func (w *walker) all(root kernel.FD, store string) error {
-	names, err := storePaths(root)
+	names, err := ReadStorePaths(root)
 	if err != nil {
 		return err
 	}
@@ -156,8 +156,8 @@ func (w *walker) all(root kernel.FD, store string) error {
 	return errors.Join(err, s.Close())
 }
 
-// storePaths reads the list of a directory, which may have none.
-func storePaths(root kernel.FD) ([]string, error) {
+// ReadStorePaths reads the list of a directory, which may have none.
+func ReadStorePaths(root kernel.FD) ([]string, error) {
 	f, err := kernel.OpenAt(root, StoreName, kernel.ReadOnly|kernel.NoFollow|kernel.NonBlock, 0, inside)
 	if kernel.NotExist(err) {
 		return nil, nil
