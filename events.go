@@ -51,7 +51,10 @@ func (c *Cmd) enterTold(p *Plan, fds []int) (*enter.Sandbox, error) {
 	if c.ran {
 		last = event.Ended{Reason: string(Signaled), Code: 128 + int(syscall.SIGKILL), Signal: "KILL", Detail: "ended by nucleus: " + err.Error(), Seconds: time.Since(c.started).Seconds()}
 	}
-	return nil, errors.Join(err, c.tell(last))
+	if told := c.tell(last); told != nil {
+		return nil, errors.Join(err, told)
+	}
+	return nil, err
 }
 
 // created is what is known before anything is done.
