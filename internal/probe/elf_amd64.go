@@ -30,9 +30,9 @@ func program(name string) []byte {
 			0xb8, 39, 0, 0, 0x40, // mov eax, 39: getpid, of x32
 			0x0f, 0x05, // syscall
 		}, exit7), true)
-	case "socketcall": // of i386: socket(AF_ALG, SOCK_SEQPACKET, 0), its arguments in memory
+	case "socketcall": // of i386: socket(AF_UNIX, SOCK_STREAM, 0), its arguments in memory
 		return image(i386, []byte{
-			0x6a, 0, 0x6a, 5, 0x6a, 38, // push 0; push 5; push 38
+			0x6a, 0, 0x6a, 1, 0x6a, 1, // push 0; push 1; push 1
 			0x89, 0xe1, // mov ecx, esp
 			0xbb, 1, 0, 0, 0, // mov ebx, 1: SYS_SOCKET
 			0xb8, 102, 0, 0, 0, // mov eax, 102: socketcall

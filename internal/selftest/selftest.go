@@ -178,6 +178,7 @@ func (a *asked) result() Try {
 		t.Result = OK
 	}
 	t.Differs = a.control != "" && !a.fits(a.control)
+	t.Answer, t.ControlAnswer = clip(t.Answer, 500), clip(t.ControlAnswer, 500)
 	return t
 }
 
