@@ -32,6 +32,9 @@ var may = map[string][]string{
 	"policy/landlock": {"internal/abi"},
 	"policy/seccomp":  {"internal/abi"},
 	"policy":          {"policy/caps", "policy/landlock", "policy/seccomp"},
+	"policy/profiles": {"policy/seccomp"},
+	// Policies from files: values again, but it opens what it reads.
+	"policy/files": join(policies, "policy/profiles"),
 	// Layer 1: what is asked for, what there is, and the door to the kernel.
 	"spec":            values,
 	"internal/facts":  values,
@@ -67,7 +70,7 @@ var may = map[string][]string{
 	"internal/keeper":   join(upper, ".", "store"),
 	"internal/selftest": join(upper, "."),
 	// Layer 6: the program.
-	"internal/cli": join(upper, ".", "store", "internal/keeper", "internal/probe", "internal/selftest"),
+	"internal/cli": join(upper, ".", "store", "internal/keeper", "internal/probe", "internal/selftest", "policy/files", "policy/profiles"),
 	"cmd/nucleus":  {"internal/cli"},
 	// Beside the layers: nothing that is installed imports these.
 	"internal/sandboxtest": {},
@@ -83,15 +86,16 @@ var thirdParty = map[string][]string{
 	"golang.org/x/sys":                  {"internal/kernel"},
 	"github.com/opencontainers/cgroups": {"internal/cgroup"},
 	"golang.org/x/term":                 {"internal/cli"},
+	"github.com/pelletier/go-toml/v2":   {"policy/files"},
 	"github.com/rogpeppe/go-internal":   {}, // tests only
 }
 
 // pure are the packages that can be computed anywhere, for any machine: they
 // must not ask the one that they run on.
-var pure = join(facts, "internal/plan", "internal/denial", "internal/health", "internal/restart", "internal/unit")
+var pure = join(facts, "policy/profiles", "internal/plan", "internal/denial", "internal/health", "internal/restart", "internal/unit")
 
 // library is layers 0 to 5: code that runs inside other people's programs.
-var library = join(upper, "internal/child", ".", "store")
+var library = join(upper, "policy/profiles", "policy/files", "internal/child", ".", "store")
 
 func join(set []string, more ...string) []string { return slices.Concat(set, more) }
 

@@ -273,6 +273,10 @@ func (c *call) sandbox() (*spec.Sandbox, error) {
 		}
 		box.User = u
 	}
+	var err error
+	if box.Policy, err = c.loadPolicy(); err != nil {
+		return nil, err
+	}
 	box.Env = append(callerEnv(), box.Env...)
 	return &box, nil
 }

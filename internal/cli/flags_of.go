@@ -117,9 +117,7 @@ func (w *flagWriter) box(b spec.Sandbox) {
 	for _, kv := range b.Env {
 		w.add("env", kv)
 	}
-	if b.Policy != nil {
-		w.fail("a policy that was made by a program and not read from files cannot be given by a flag")
-	}
+	w.policy(b)
 	w.on("tty", b.Terminal)
 	w.duration("timeout", b.Timeout)
 	w.text("allow-degraded", strings.Join(b.Degrade, ","))

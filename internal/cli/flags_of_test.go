@@ -1,12 +1,18 @@
 package cli
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/files"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -49,11 +55,41 @@ func fill(v reflect.Value, r *rand.Rand) {
 	}
 }
 
+// filePolicies are the flags of policies that are read from files of testdata.
+var filePolicies = []files.Options{
+	{Policy: files.File{Path: "policy.toml"}},
+	{Policy: files.File{Path: "policy.toml", SHA256: "pin"}, Profiles: []string{"python", "git"}},
+	{Caps: files.File{Path: "caps.toml", SHA256: "pin"}, Landlock: files.File{Path: "landlock.toml", SHA256: "pin"}},
+	{Seccomp: files.File{Path: "seccomp.json", SHA256: "pin"}, Dangerous: []string{"bpf"}},
+	{Landlock: files.File{Path: "landlock.toml"}, Profiles: []string{"none"}},
+}
+
+func filePolicy(r *rand.Rand) *policy.Policy {
+	o := filePolicies[r.IntN(len(filePolicies))]
+	for _, f := range []*files.File{&o.Policy, &o.Seccomp, &o.Caps, &o.Landlock} {
+		if f.Path == "" {
+			continue
+		}
+		f.Path, _ = filepath.Abs("testdata/policy/" + f.Path)
+		if data, _ := os.ReadFile(f.Path); f.SHA256 != "" {
+			f.SHA256 = fmt.Sprintf("%x", sha256.Sum256(data))
+		}
+	}
+	p, err := files.Load(o)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 // fullDescription has every field set to something that a flag can say.
 func fullDescription(r *rand.Rand) (box spec.Sandbox, s spec.Service) {
 	box.Policy = &policy.Policy{}
 	fill(reflect.ValueOf(&box).Elem(), r)
 	box.Policy = nil
+	if r.IntN(2) == 0 {
+		box.Policy = filePolicy(r)
+	}
 	fill(reflect.ValueOf(&s).Elem(), r)
 	box.Userns, box.Degrade = spec.UsernsHost, []string{spec.DegradeLandlock}
 	box.Mode, box.Lockdown, box.Trust = spec.ModeProduction, spec.LockdownIntegrity, spec.TrustTrusted
@@ -125,6 +161,10 @@ func TestFlagsOfAreTheFlags(t *testing.T) {
 // TestFlagsOfSayWhatTheyCannot: a part that no flag can give is an error, not
 // left out.
 func TestFlagsOfSayWhatTheyCannot(t *testing.T) {
+	made := spec.Sandbox{Policy: &policy.Policy{Caps: &caps.Sets{}}}
+	if args, err := flagsOf(made, spec.Service{}, nil); err == nil {
+		t.Errorf("a policy without files: got %q, want an error", args)
+	}
 	for name, s := range map[string]spec.Service{
 		"a hook's arguments":   {Hooks: spec.Hooks{Poststop: []spec.Hook{{Path: "/bin/h", Args: []string{"h", "x"}}}}},
 		"a ready start period": {Ready: &spec.Check{TCP: "127.0.0.1:1", StartPeriod: time.Second}},

@@ -19,7 +19,7 @@ Takes the flags of run. Nothing is created or changed.`,
 		{"nucleus plan --workspace . -- make", "review what a sandbox is made of"},
 		{"nucleus plan --json -- true | jq -r '.steps[].call'", "take a plan apart"},
 	},
-	flags: [][]flag{jsonFlags, boxFlags, limitFlags, moreFlags, helpFlags},
+	flags: [][]flag{jsonFlags, boxFlags, limitFlags, policyFlags, moreFlags, helpFlags},
 	run:   runPlan,
 }
 

@@ -36,7 +36,7 @@ logs, exec, stop, rm.`,
 		{"nucleus run -v ~/bin/tool:/opt/tool:ro,exec -- /opt/tool", "run one of your own programs"},
 		{"nucleus run -d --name web --restart on-failure:3 -- python3 -m http.server", "let a server run by itself, and start it again when it fails"},
 	},
-	flags: [][]flag{detachFlags, boxFlags, limitFlags, moreFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
+	flags: [][]flag{detachFlags, boxFlags, limitFlags, policyFlags, moreFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
 	run:   run,
 }
 

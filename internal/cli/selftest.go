@@ -29,13 +29,13 @@ no sandbox could be started.`,
 		{"nucleus selftest network sockets", "try two claims alone"},
 		{"nucleus selftest --json | jq '.claims[] | select(.result != \"ok\")'", "find what is not enforced or was not tried"},
 	},
-	flags: [][]flag{jsonFlags, boxFlags, limitFlags, moreFlags, helpFlags},
+	flags: [][]flag{jsonFlags, boxFlags, limitFlags, policyFlags, moreFlags, helpFlags},
 	run:   runSelftest,
 }
 
 // claimWords are the ids of the claims, for completion.
 const claimWords = "namespaces ids processes init files propagation read-only landlock setuid devices noexec proc " +
-	"sockets network capabilities policy-caps policy-rules dangerous no-new-privs seccomp keys " +
+	"sockets network capabilities policy-caps policy-rules dangerous policy-files profiles no-new-privs seccomp keys " +
 	"terminal descriptors environment streams limits memory scratch links owner end join join-limits " +
 	"join-end detached pid-reuse state records copy logs log-writer lists hooks notify detached-plan " +
 	"guide denials steps order mode child report"

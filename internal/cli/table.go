@@ -3,6 +3,7 @@ package cli
 import (
 	"iter"
 
+	"github.com/nucleus-container/nucleus/policy/files"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -60,6 +61,9 @@ type options struct {
 
 	audit  auditOptions
 	rootfs rootfsOptions
+
+	policy  files.Options
+	compile compileOptions
 }
 
 // flag finds a flag by its long name or its letter.

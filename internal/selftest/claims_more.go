@@ -14,6 +14,8 @@ var privilegeClaims = []Claim{
 	{ID: "policy-caps", Text: "A policy keeps the capabilities that it names and no other, in each of the five sets, and they work", tries: triesPolicyCaps},
 	{ID: "policy-rules", Text: "A policy's own filter and Landlock rules are enforced; the latter only narrow, and what joins has all of it", tries: triesPolicyRules},
 	{ID: "dangerous", Text: "No policy allows a call of the always-refused list unless its user names it", tries: triesDangerous},
+	{ID: "policy-files", Text: "A policy file means what its author reads, or is refused: unknown, doubled and misspelled parts, links, pipes, other digests", NotProbed: byTests},
+	{ID: "profiles", Text: "A profile allows nothing that the default policy refuses", NotProbed: byTests},
 	{ID: "no-new-privs", Text: "no_new_privs, and user id 0 means nothing", tries: triesPrivileges},
 	{ID: "seccomp", Text: "System calls that programs do not need are refused, with errnos that they understand; 32-bit and x32 calls end the process", tries: triesSeccomp},
 	{ID: "keys", Text: "No key that the kernel holds for others can be found or read", tries: triesKeys},

@@ -163,6 +163,26 @@ next:
 	return a, nil
 }
 
+// ParseNetAccess returns the right over ports that a word names.
+func ParseNetAccess(name string) (NetAccess, error) {
+	for _, w := range netWords {
+		if w.name == name {
+			return NetAccess(w.bits), nil
+		}
+	}
+	return 0, fmt.Errorf("no right over ports is named %q", name)
+}
+
+// ParseScope returns the scope that a word names.
+func ParseScope(name string) (Scope, error) {
+	for _, w := range scopeWords {
+		if w.name == name {
+			return Scope(w.bits), nil
+		}
+	}
+	return 0, fmt.Errorf("no scope is named %q", name)
+}
+
 // String returns the words for a, with commas between, or "nothing".
 func (a Access) String() string { return inWords(uint64(a), fsWords[:]) }
 

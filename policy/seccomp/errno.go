@@ -162,6 +162,13 @@ func errnoNumber(name string) (uint16, bool) {
 	return 0, false
 }
 
+// ErrnoName returns the name of an error number; ok is false for one that has none.
+func ErrnoName(number uint16) (name string, ok bool) {
+	name = errnoName(number)
+	_, ok = errnoNumber(name)
+	return name, ok
+}
+
 // errnoName returns the name of an errno number, and a decimal for one that
 // has none.
 func errnoName(no uint16) string {
