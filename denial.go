@@ -8,6 +8,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/denial"
 	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/spec"
 )
 
 // Denial is one thing that a sandbox refused, or several that differ only in
@@ -52,8 +53,11 @@ func (d Denial) Fix() string { return (*denial.Denial)(&d).Fix() }
 // What the kernel does not report is inferred from what it says of a file while
 // the call waits; a Watch sees such calls at the level Files.
 func (c *Cmd) Denials() []Denial {
-	j := denial.New(c.full(), c.planned, ours())
 	calls, _ := c.Watch.seen()
+	if len(calls) == 0 && c.startErr == nil && (c.Outcome == nil || c.Outcome.Success()) {
+		return nil
+	}
+	j := denial.New(c.full(), c.planned, ours())
 	for _, call := range calls {
 		j.Call(denial.Call{
 			Name: call.Name, Args: call.Args, Refused: string(call.Refused), Rule: call.Rule, Path: call.Path, Second: call.Second, Addr: call.Addr,
@@ -69,6 +73,18 @@ func (c *Cmd) Denials() []Denial {
 	} else if c.startErr != nil {
 		j.End(denial.End{Time: c.started, Args: append([]string{c.Path}, c.Args...), NotFound: NotFound(c.startErr), NotExecutable: NotExecutable(c.startErr)})
 	}
+	return ranked(j)
+}
+
+// Explain returns what follows from how a program ended that nobody watched. An
+// Outcome of a sandbox that was found by its record will do.
+func Explain(s *spec.Sandbox, args []string, o *Outcome) []Denial {
+	j := denial.New(s, nil, ours())
+	j.End(denial.End{Time: o.Ended, Failed: !o.Success(), Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded, Args: args})
+	return ranked(j)
+}
+
+func ranked(j *denial.Judge) []Denial {
 	var out []Denial
 	for _, d := range denial.Ranked(j.Denials()) {
 		out = append(out, Denial(d))

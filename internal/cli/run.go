@@ -36,7 +36,7 @@ logs, exec, stop, rm.`,
 		{"nucleus run -v ~/bin/tool:/opt/tool:ro,exec -- /opt/tool", "run one of your own programs"},
 		{"nucleus run -d --name web --restart on-failure:3 -- python3 -m http.server", "let a server run by itself, and start it again when it fails"},
 	},
-	flags: [][]flag{detachFlags, boxFlags, limitFlags, policyFlags, moreFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
+	flags: [][]flag{detachFlags, boxFlags, limitFlags, policyFlags, moreFlags, explainFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
 	run:   run,
 }
 
@@ -69,10 +69,12 @@ func run(c *call) int {
 		return fail(c.cmd, err)
 	}
 	defer closeAudit(teller)
+	c.explain(cmd)
 	code, err := c.runHere(box, cmd, teller)
 	if err != nil {
-		return fail(c.cmd, err)
+		code = fail(c.cmd, err)
 	}
+	c.explained(cmd, box)
 	return code
 }
 
@@ -126,6 +128,8 @@ func (c *call) exclusive() error {
 		return usageError("--events-jsonl and --events-fd are for a program that nucleus itself waits for; nucleus events tells of others, and --audit-log is for all")
 	case o.life.service.Audit.HideArgs && o.life.service.Audit.Log == "" && o.audit == (auditOptions{}):
 		return usageError("--redact-args needs --audit-log, --events-jsonl or --events-fd")
+	case c.watched() != nil:
+		return c.watched()
 	case !o.life.detach && o.life.asked != "":
 		return o.attached()
 	case o.life.detach && o.logFile != "":

@@ -64,6 +64,8 @@ type options struct {
 
 	policy  files.Options
 	compile compileOptions
+
+	explain explainOptions
 }
 
 // flag finds a flag by its long name or its letter.

@@ -73,11 +73,11 @@ const cut = 240
 // String is one line.
 func (d *Denial) String() string {
 	var b strings.Builder
-	if d.Process != "" {
-		b.WriteString(d.Process)
-		b.WriteString(" could not ")
+	who := d.Process
+	if who == "" {
+		who = "the program"
 	}
-	b.WriteString(d.What)
+	b.WriteString(who + " could not " + d.What)
 	if d.Object != "" {
 		b.WriteString(" " + d.Object)
 	}

@@ -276,7 +276,7 @@ func (j *Judge) missing(d Denial, on, at, mode string) Denial {
 		d.Minor = d.Minor || strings.HasPrefix(at, quiet)
 	}
 	base := path.Base(at)
-	if strings.HasPrefix(base, ".") || strings.Contains(at, "/.config/") || strings.Contains(at, "/.cache/") { // start-up files, which programs do without
+	if strings.HasPrefix(base, ".") && !hasWord(".gitconfig .git-credentials .npmrc .netrc .pypirc .env .ssh .aws .kube", base) || strings.Contains(at, "/.config/") || strings.Contains(at, "/.cache/") { // start-up files, which programs do without
 		d.Minor = true
 	}
 	for _, secret := range [...]string{"/.ssh/", "/.gnupg/", "/.aws/", "/.kube/", "/.netrc", "/.docker/"} {

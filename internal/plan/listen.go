@@ -41,14 +41,17 @@ func (b *builder) listen() {
 		b.fail("observe", "nobody would be there to see what a detached sandbox is refused", "use --explain=off")
 		return
 	}
-	policy := seccomp.Default()
-	if p := b.spec.Policy; p != nil && p.Seccomp != nil {
-		policy = *p.Seccomp
+	policy, prog := seccomp.Default(), seccomp.ObservedProgram(b.arch())
+	own := b.spec.Policy != nil && b.spec.Policy.Seccomp != nil
+	if own {
+		policy = *b.spec.Policy.Seccomp
 	}
-	prog, err := policy.Observed(b.cmd.Observe).Compile(b.arch())
-	if err != nil {
-		b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
-		return
+	if own || b.cmd.Observe != seccomp.Refusals {
+		var err error
+		if prog, err = policy.Observed(b.cmd.Observe).Compile(b.arch()); err != nil {
+			b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
+			return
+		}
 	}
 	b.child("policy.seccomp", Listen{Name: b.spec.Policy.Name(), Level: b.cmd.Observe, Policy: policy, Program: prog, Plain: b.filter(), Flags: b.host.SeccompFlags})
 }

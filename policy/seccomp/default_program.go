@@ -14,3 +14,16 @@ func DefaultProgram(a Arch) Program {
 	}
 	return Program{}
 }
+
+// ObservedProgram returns what a listener at the level Refusals needs for
+// [Default], compiled for a, as DefaultProgram does: watching costs a start no
+// compiling either.
+func ObservedProgram(a Arch) Program {
+	switch a {
+	case AMD64:
+		return Program{Arch: a, Insns: observedAMD64[:len(observedAMD64):len(observedAMD64)]}
+	case ARM64:
+		return Program{Arch: a, Insns: observedARM64[:len(observedARM64):len(observedARM64)]}
+	}
+	return Program{}
+}
