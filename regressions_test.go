@@ -189,7 +189,7 @@ func TestRemount(t *testing.T) {
 	layers := together(withoutSeccomp(), without(plan.Landlock{}))
 	all := together(layers, without(plan.DropCaps{}, plan.Securebits{}, plan.DropBounding{}))
 	for _, tc := range []struct{ name, call string }{
-		{"remount", fmt.Sprintf("call %d s:none s:/v s: 0x1020 0", unix.SYS_MOUNT)},
+		{"remount", fmt.Sprintf("call %d s:none s:/v s: 0x102e 0", unix.SYS_MOUNT)},
 		{"bind and remount", fmt.Sprintf("call %d s:/v s:/v s: 0x1000 0", unix.SYS_MOUNT)},
 		{"mount_setattr", fmt.Sprintf("call %d -100 s:/v 0 x:00000000000000000100000000000000 32", unix.SYS_MOUNT_SETATTR)},
 		{"open_tree", fmt.Sprintf("call %d -100 s:/v 0x80001", unix.SYS_OPEN_TREE)},

@@ -215,8 +215,7 @@ type world struct {
 	hostDir *os.File     // dir, as a descriptor
 	ends    []func() error
 	socket  string // abstract
-	shared  bool   // ro and rw are in the sandbox
-	noShare string // why not
+	noShare string // why ro and rw are not in the sandbox; empty if they are
 	report  error
 	weak    []string
 	mounts  []string // where the plan mounts something
@@ -305,20 +304,28 @@ func (w *world) makeDir() error {
 	return os.Symlink(filepath.Join(dir, "secret"), filepath.Join(dir, "ro/link"))
 }
 
-// share shows the directory to the sandbox, if the description lets that be.
+// share shows the directory to the sandbox, if the description and the file
+// system that temporary files are on let that be.
 func (w *world) share() error {
+	p, err := nucleus.Command(&w.plain, "true").Plan()
+	if err != nil {
+		return err
+	}
 	with := w.plain
 	with.Volumes = append(slices.Clone(with.Volumes),
 		spec.Volume{Source: w.dir + "/ro", Target: inside + "/ro"},
 		spec.Volume{Source: w.dir + "/rw", Target: inside + "/rw", Writable: true})
-	p, err := nucleus.Command(&with, "true").Plan()
-	if err != nil {
-		w.noShare = err.Error()
-		if p, err = nucleus.Command(&w.plain, "true").Plan(); err != nil {
-			return err
+	shared, err := nucleus.Command(&with, "true").Plan()
+	if err == nil {
+		_, err = w.inside(&with, []string{"exists " + inside + "/ro"}, nil)
+	}
+	if err != nil && !errors.Is(err, errNoAnswer) {
+		w.noShare = "the self-test's directory cannot be shown: " + err.Error()
+		if e := (*nucleus.Error)(nil); errors.As(err, &e) {
+			w.noShare = fmt.Sprintf("the self-test's directory cannot be shown (%s: %v)", e.Op, e.Err)
 		}
 	} else {
-		w.box, w.shared = with, true
+		w.box, p = with, shared
 	}
 	w.weak = p.Weakened()
 	for _, s := range p.Steps() {
