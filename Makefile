@@ -16,8 +16,9 @@ export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
 
-build: ## make bin/nucleus, one static file
+build: ## make bin/nucleus, one static file, and its companion bin/nucleus-otel
 	$(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/nucleus ./cmd/nucleus
+	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/nucleus-otel ./cmd/nucleus-otel
 
 demo: build ## show what it does
 	./scripts/demo
@@ -52,6 +53,7 @@ soak: build ## 1000 sandboxes at once, then 10000 lives of one with kills; an ho
 
 man: build ## manual pages into bin/man
 	bin/nucleus man bin/man
+	bin/nucleus-otel --man > bin/man/nucleus-otel.1
 
 clean: ## remove what was built; the virtual machine's image stays in .cache
 	rm -rf bin

@@ -72,6 +72,10 @@ var may = map[string][]string{
 	// Layer 6: the program.
 	"internal/cli": join(upper, ".", "store", "internal/keeper", "internal/probe", "internal/selftest", "policy/files", "policy/profiles"),
 	"cmd/nucleus":  {"internal/cli"},
+	// The companion that sends events elsewhere knows what events are, and no more.
+	"internal/secret":  {},
+	"internal/otel":    {"event", "internal/secret"},
+	"cmd/nucleus-otel": {"event", "internal/otel"},
 	// Beside the layers: nothing that is installed imports these.
 	"internal/sandboxtest": {},
 	"internal/archtest":    {},
@@ -88,6 +92,8 @@ var thirdParty = map[string][]string{
 	"golang.org/x/term":                 {"internal/cli"},
 	"github.com/pelletier/go-toml/v2":   {"policy/files"},
 	"github.com/rogpeppe/go-internal":   {}, // tests only
+	"go.opentelemetry.io/proto/slim":    {}, // tests only: a second opinion about internal/otel's messages
+	"google.golang.org/protobuf":        {}, // tests only
 }
 
 // pure are the packages that can be computed anywhere, for any machine: they
