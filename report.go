@@ -11,6 +11,7 @@ import (
 	"github.com/nucleus-container/nucleus/internal/host"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/spec"
 )
 
 // Report says what is enforced on a running program. Every line but those that
@@ -157,6 +158,9 @@ func (r *reporter) files() {
 			r.want(slices.Contains(opts, "ro"), "the root is writable")
 			r.want(m.Type == "tmpfs", "the root is %s", m.Type)
 		}
+	}
+	for _, w := range plan.AuditMounts(r.plan.Mounts(), r.proc.Mounts, r.plan.Mode.Demands(spec.ModeProduction)) {
+		r.want(false, "%s", w)
 	}
 	r.add("files", "%d mounts, all nosuid; root read-only; writable: %s", len(r.proc.Mounts), strings.Join(writable, " "))
 }

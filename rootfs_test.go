@@ -192,3 +192,95 @@ func TestRootfsStore(t *testing.T) {
 		t.Errorf("a part is missing: got %v", err)
 	}
 }
+
+// production is a sandbox of that mode, with a root that is attested.
+func production(t *testing.T) *spec.Sandbox {
+	t.Helper()
+	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Landlock, sandboxtest.Cgroup)
+	dir, _ := hostileRoot(t)
+	m, err := nucleus.AttestRootfs(context.Background(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, nucleus.RootfsManifest), m.Text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return &spec.Sandbox{Mode: spec.ModeProduction, Rootfs: &spec.Rootfs{Source: dir, SHA256: m.SHA256}, Workspace: &spec.Bind{Source: t.TempDir()},
+		Limits: spec.Limits{Memory: 64 * spec.MiB, MilliCPUs: 1000}}
+}
+
+// TestProduction: it starts, and the Report says what was confirmed.
+func TestProduction(t *testing.T) {
+	s := production(t)
+	c := nucleus.Command(withProbe(s), probePath, "hang")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Process.Report()
+	if err != nil || !strings.Contains(r.String(), "production: ") {
+		t.Errorf("got %v\n%s", err, r)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = c.Wait()
+}
+
+// TestMountAudit changes what a plan mounts after it was decided what should be
+// there: the kernel says otherwise, and the program does not run. Without the
+// step it would.
+func TestMountAudit(t *testing.T) {
+	s := production(t)
+	changes := map[string]func(*plan.Plan) int{
+		"a mount more": func(p *plan.Plan) int {
+			return insertBefore[plan.SetAttr](p, func(a plan.SetAttr) bool { return a.Path == "/" },
+				plan.Mkdir{Path: "/more", Mode: 0o755}, plan.MountFS{Type: "tmpfs", Target: "/more", Flags: 2 | 4 | 8, Data: "size=65536"})
+		},
+		"a mount more below the root's": func(p *plan.Plan) int {
+			return insertBefore[plan.SetAttr](p, func(a plan.SetAttr) bool { return a.Path == "/" },
+				plan.MountFS{Type: "tmpfs", Target: "/usr/share", Flags: 2 | 4 | 8, Data: "size=65536"})
+		},
+		"a mask less": func(p *plan.Plan) int {
+			return remove("a mask", func(s plan.Step) bool {
+				m, ok := s.Do.(plan.MoveMount)
+				return ok && m.To == "/proc/timer_list"
+			}).edit(p)
+		},
+		"a writable root": clearAttr("read-only", readOnly).edit,
+		"a part less": func(p *plan.Plan) int {
+			return remove("a part", func(s plan.Step) bool {
+				m, ok := s.Do.(plan.Show)
+				return ok && m.Target == "/etc"
+			}).edit(p)
+		},
+		"the whole tree": without(plan.Unmount{}).edit,
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			a := &attempt{TB: t, edit: change}
+			err := a.want(s, line{"cwd", "ok:/workspace"})
+			var step *nucleus.Error
+			if a.changed == 0 || !errors.As(err, &step) || !strings.Contains(err.Error(), "does not confirm the mounts") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v after %d changes", err, a.changed)
+			}
+			a = &attempt{TB: t, edit: func(p *plan.Plan) int { return change(p) * without(plan.Hold{}).edit(p) }}
+			if err := a.want(s, line{"cwd", "ok:/workspace"}); err != nil {
+				t.Errorf("without the audit: %v", err)
+			}
+		})
+	}
+}
+
+// insertBefore adds steps before the first of a type that matches.
+func insertBefore[A plan.Action](p *plan.Plan, match func(A) bool, actions ...plan.Action) int {
+	for i, s := range p.Steps {
+		if a, ok := s.Do.(A); ok && match(a) {
+			for k, more := range actions {
+				p.Steps = slices.Insert(p.Steps, i+k, plan.Step{Where: s.Where, Because: s.Because, Do: more})
+			}
+			return len(actions)
+		}
+	}
+	return 0
+}

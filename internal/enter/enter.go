@@ -456,6 +456,9 @@ func (r *run) message() (done bool, err error) {
 
 // letOn asks what the kernel says about the sandbox, and lets it go on.
 func (r *run) letOn() error {
+	if err := r.audit(); err != nil {
+		return err
+	}
 	if r.req.Held != nil {
 		if err := r.req.Held(r.box); err != nil {
 			return err

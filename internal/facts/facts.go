@@ -89,3 +89,11 @@ func (h *Host) Privileged() bool {
 	const need = 1<<CapSetgid | 1<<CapSetuid | 1<<CapSysAdmin
 	return h.UID == 0 && h.CapEff&need == need
 }
+
+// Mount is one mount that a process sees, as the kernel says.
+type Mount struct {
+	Target  string // without the kernel's escapes
+	Type    string
+	Options string // of this mount, not of the file system
+	Device  string // of the file system, "major:minor"
+}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/nucleus-container/nucleus/internal/facts"
 )
 
 // Process is what the kernel says about a running process.
@@ -14,16 +16,9 @@ type Process struct {
 	Status     map[string]string // /proc/PID/status: key without colon, value
 	Namespaces map[string]string // type to identity, e.g. "net" to "net:[4026531840]"
 	UIDMap     string            // one extent: "inside outside count"; several are joined with "; "
-	Mounts     []Mount
+	Mounts     []facts.Mount
 	Interfaces []string // network devices in its network namespace
 	MaxTasks   string   // RLIMIT_NPROC, as the kernel prints it
-}
-
-// Mount is one mount that a process sees.
-type Mount struct {
-	Target  string
-	Type    string
-	Options string // per mount, as mountinfo has them
 }
 
 // ReadProcess asks the kernel about a process. The caller makes sure that the
@@ -62,14 +57,8 @@ func (p *Process) readTables(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, line := range strings.Split(strings.TrimSpace(string(mounts)), "\n") {
-		m, rest, ok := strings.Cut(line, " - ")
-		f := strings.Fields(m)
-		if !ok || len(f) < 6 {
-			return fmt.Errorf("%s/mountinfo: unexpected line %q", dir, line)
-		}
-		fstype, _, _ := strings.Cut(rest, " ")
-		p.Mounts = append(p.Mounts, Mount{Target: f[4], Type: fstype, Options: f[5]})
+	if p.Mounts, err = parseMounts(string(mounts)); err != nil {
+		return fmt.Errorf("%s/mountinfo: %w", dir, err)
 	}
 	net, err := os.ReadFile(dir + "/net/dev")
 	if err != nil {
@@ -126,6 +115,54 @@ func FiltersOf(parent, inner int) (f Filters, err error) {
 		return f, nil
 	}
 	return f, os.ErrProcessDone
+}
+
+// ReadMounts asks the kernel what a process sees mounted. The caller makes sure
+// that the pid is still the process's.
+func ReadMounts(pid int) ([]facts.Mount, error) {
+	file := "/proc/" + strconv.Itoa(pid) + "/mountinfo"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	all, err := parseMounts(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return all, nil
+}
+
+func parseMounts(text string) (all []facts.Mount, err error) {
+	for line := range strings.Lines(text) {
+		m, rest, ok := strings.Cut(line, " - ")
+		f := strings.Fields(m)
+		if !ok || len(f) < 6 {
+			return nil, fmt.Errorf("unexpected line %q", line)
+		}
+		fstype, _, _ := strings.Cut(rest, " ")
+		all = append(all, facts.Mount{Target: unescapeMount(f[4]), Type: fstype, Options: f[5], Device: f[2]})
+	}
+	return all, nil
+}
+
+// unescapeMount undoes what the kernel does to blanks and backslashes in paths:
+// a backslash and three octal digits.
+func unescapeMount(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // Child finds the child of a process that has the number inner in the innermost

@@ -431,13 +431,6 @@ func (b *builder) confine(l limitPlan) {
 	b.add(Init, "command", Exec{Paths: b.candidates(env), Args: append([]string{cmp.Or(b.cmd.Arg0, b.cmd.Name)}, b.cmd.Args...), Env: env})
 }
 
-// hold plans the wait for those who want to know what the kernel enforces.
-func (b *builder) hold() {
-	if b.cmd.Hold {
-		b.child("audit", Hold{})
-	}
-}
-
 func (b *builder) rlimits(l limitPlan, lim spec.Limits) {
 	b.child("limits", Rlimit{Resource: abi.RlimitNofile, Name: "RLIMIT_NOFILE", Soft: min(1024, b.host.NoFile), Hard: b.host.NoFile})
 	b.child("limits", Rlimit{Resource: abi.RlimitCore, Name: "RLIMIT_CORE"})

@@ -364,6 +364,10 @@ func (c *check) stages(i int, a Action) {
 		if slices.Contains(stages[:], a.To) {
 			c.staged[a.To] = true
 		}
+	case Hold:
+		if len(a.Mounts) > 0 && !slices.Equal(a.Mounts, mountsOf(c.plan.Steps)) {
+			c.bad("step %d expects other mounts than the plan makes", i)
+		}
 	case Show:
 		if stage, _ := path.Split(a.Source); !c.staged[path.Clean(stage)] {
 			c.bad("step %d shows %s, where no tree is staged", i, a.Source)

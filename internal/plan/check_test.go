@@ -48,6 +48,7 @@ var harmless = map[reflect.Type]string{
 	reflect.TypeFor[WriteMap]():      "an id that is not mapped cannot be taken: setresuid fails, and the start with it",
 	reflect.TypeFor[DenySetgroups](): "the map of groups is refused, and the start fails",
 	reflect.TypeFor[Show]():          "less is there",
+	reflect.TypeFor[Hold]():          "a row of the table of modes; nobody else needs it to be safe",
 	// These are about what the Spec asked for, which Check does not know:
 	reflect.TypeFor[Attest]():      "a row of the table of modes, and the second opinion, hold plans to it",
 	reflect.TypeFor[CgroupWrite](): "the second opinion holds plans to the limits that were asked for",
@@ -119,6 +120,7 @@ var anyPlace = map[reflect.Type]string{
 	reflect.TypeFor[MakeInit]():      "before the clone, as every host step",
 	reflect.TypeFor[Attest]():        "before host trees, which Check sees to",
 	reflect.TypeFor[Show]():          "while its tree is staged, which Check sees to",
+	reflect.TypeFor[Hold]():          "behind all that is read back, which Check sees to",
 	reflect.TypeFor[Unmount]():       "while its tree is staged, which Check sees to; too early, what is to be shown fails the start",
 	reflect.TypeFor[HostTree]():      "before the clone, as every host step",
 	reflect.TypeFor[CgroupAdd]():     "before the gate opens",
@@ -342,7 +344,7 @@ func TestSecondOpinionCanFail(t *testing.T) {
 		base := mutantBase(t, m.host, m.spec)
 		for i, st := range base.Steps {
 			switch st.Do.(type) {
-			case NewSession, Hostname, Securebits, ClearAmbient, Stdio, MountFS:
+			case Hold, NewSession, Hostname, Securebits, ClearAmbient, Stdio, MountFS:
 				continue // these it takes Check's word for, or does not know
 			}
 			p := &Plan{Kept: base.Kept, Weakened: base.Weakened, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}

@@ -164,6 +164,17 @@ func foundWriteAndExecute(s subject) string {
 	return "there are no Landlock rules"
 }
 
+// foundNoAudit asks whether the kernel will be asked: its answer comes when the
+// sandbox is held, and enter compares it.
+func foundNoAudit(s subject) string {
+	for _, st := range s.plan.Steps {
+		if h, ok := st.Do.(Hold); ok && slices.Equal(h.Mounts, s.plan.Mounts()) {
+			return ""
+		}
+	}
+	return "nothing reads back what is mounted"
+}
+
 func foundShownProcesses(s subject) string {
 	for _, st := range s.plan.Steps {
 		n, ok := st.Do.(NewMount)

@@ -112,7 +112,11 @@ var violations = []struct {
 	{"a proc that shows all to the program's group", "hidden-processes", func(t testing.TB, s subject) {
 		edit(t, s.plan, func(n NewMount) NewMount { n.Options = []string{"hidepid=invisible", "gid=0"}; return n })
 	}},
-	{"no proc", "hidden-processes", func(_ testing.TB, s subject) { remove[NewMount](s.plan) }},
+	{"no proc", "hidden-processes mount-audit", func(_ testing.TB, s subject) { remove[NewMount](s.plan) }},
+	{"no audit", "mount-audit", func(_ testing.TB, s subject) { remove[Hold](s.plan) }},
+	{"an audit of other mounts", "mount-audit", func(t testing.TB, s subject) {
+		edit(t, s.plan, func(h Hold) Hold { h.Mounts = h.Mounts[1:]; return h })
+	}},
 	{"the host's programs", "immutable-root", func(_ testing.TB, s subject) { s.spec.Toolchain = true }},
 	{"no root", "immutable-root attested-root", func(_ testing.TB, s subject) { s.spec.Rootfs = nil }},
 	{"a root that nobody compares", "attested-root", func(_ testing.TB, s subject) { remove[Attest](s.plan) }},

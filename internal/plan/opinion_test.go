@@ -160,6 +160,37 @@ func (o *opinion) isRoot(host string) bool {
 	return r != nil && (host == o.host.Paths[r.Source].Real || host == "/nix/store" && len(o.host.Rootfs.Store) > 0)
 }
 
+// root checks that every part of a root is shown that should be.
+func (o *opinion) root() {
+	if o.spec.Rootfs == nil {
+		return
+	}
+	ours := []string{"/dev", "/proc", "/run", "/sys", "/tmp"}
+	switch {
+	case o.spec.User.UID == 0:
+		ours = append(ours, "/root")
+	default:
+		ours = append(ours, "/home")
+	}
+	parts := map[string]facts.Kind{}
+	for _, e := range o.host.Rootfs.Entries {
+		parts["/"+e.Name] = e.Kind
+	}
+	for _, e := range o.host.Rootfs.Store {
+		parts["/nix/store/"+e.Name] = e.Kind
+		ours = append(ours, "/nix")
+	}
+	for at, kind := range parts {
+		shown := o.files[at]
+		if (kind == facts.Dir || kind == facts.File) && shown != "mount" && shown != "dir" && !slices.Contains(ours, at) {
+			o.bad("%s of the root is not shown", at)
+		}
+		if kind == facts.Dir && shown == "dir" && !slices.Contains(ours, at) && !slices.ContainsFunc(o.spec.Tmpfs, func(t spec.Tmpfs) bool { return path.Clean(t.Target) == at }) {
+			o.bad("%s of the root is there and empty", at)
+		}
+	}
+}
+
 // show checks a part of a root: it must be one that was listed, in its own place,
 // and not one that the sandbox furnishes.
 func (o *opinion) show(a Show) {
@@ -360,6 +391,7 @@ func index[A Action](p *Plan) int {
 func (o *opinion) whole() {
 	o.at = len(o.plan.Steps) - 1
 	o.step = o.plan.Steps[o.at]
+	o.root()
 	for f := range o.files {
 		if strings.HasPrefix(f, "/.nucleus-rootfs") {
 			o.bad("%s stays", f)

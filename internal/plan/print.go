@@ -228,7 +228,6 @@ func (OpenTerminal) String() string { return "terminal on the sandbox's devpts" 
 func (Lifeline) String() string     { return "ends with its supervisor" }
 func (a Umask) String() string      { return fmt.Sprintf("%04o", a.Mask) }
 func (a Chdir) String() string      { return a.Dir }
-func (Hold) String() string         { return "wait until what the kernel enforces was read back" }
 func (ExecInit) String() string     { return "process 1" }
 func (a SetIDs) String() string {
 	s := fmt.Sprintf("%d:%d", a.UID, a.GID)
@@ -276,6 +275,12 @@ func (a Seccomp) String() string {
 }
 func (a Listen) String() string {
 	return fmt.Sprintf("%s, its refusals seen by the supervisor (%d instructions)", a.Name, len(a.Program.Insns))
+}
+func (a Hold) String() string {
+	if len(a.Mounts) == 0 {
+		return "wait until what the kernel enforces was read back"
+	}
+	return fmt.Sprintf("wait until the kernel has confirmed %d mounts", len(a.Mounts))
 }
 func (a Exec) String() string {
 	if len(a.Paths) == 1 {

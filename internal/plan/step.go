@@ -264,8 +264,9 @@ type (
 		Flags   uint32          // of seccomp(2)
 	}
 	// Hold tells the supervisor that the sandbox is complete, and waits until what
-	// the kernel says about it was read back.
-	Hold struct{}
+	// the kernel says about it was read back. Mounts, if there are any, must be what
+	// is mounted then.
+	Hold struct{ Mounts []Mounted }
 	// ExecInit executes process 1.
 	ExecInit struct{}
 )
