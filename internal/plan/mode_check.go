@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -149,19 +151,44 @@ func foundWritableCode(s subject) string {
 	return "writable and executable: " + strings.Join(out, ", ")
 }
 
+// A policy's rules can only narrow those of the mounts; one that says both is a
+// mistake all the same, and would count when the mounts change.
 func foundWriteAndExecute(s subject) string {
+	found := "there are no Landlock rules"
 	for _, st := range s.plan.Steps {
-		a, ok := st.Do.(Landlock)
-		if !ok {
-			continue
+		if a, ok := st.Do.(Landlock); ok {
+			rules := landlock.Config{HandleFS: a.Rules.HandleFS, Rules: a.Rules.Rules}
+			if places := rules.WriteAndExecute(); len(places) > 0 {
+				return "written and executed: " + strings.Join(places, ", ")
+			}
+			found = ""
 		}
-		rules := landlock.Config{HandleFS: a.Rules.HandleFS, Rules: a.Rules.Rules}
-		if places := rules.WriteAndExecute(); len(places) > 0 {
-			return "written and executed: " + strings.Join(places, ", ")
+	}
+	return found
+}
+
+func foundUnpinned(s subject) string {
+	var out []string
+	if s.spec.Policy != nil {
+		for _, src := range s.spec.Policy.Sources {
+			if src.Kind != policy.KindProfile && !src.Pinned { // profiles are part of the program
+				out = append(out, src.Path)
+			}
 		}
+	}
+	if len(out) == 0 {
 		return ""
 	}
-	return "there are no Landlock rules"
+	return "nobody said what is in " + strings.Join(out, ", ")
+}
+
+func foundTrace(s subject) string {
+	for _, st := range s.plan.Steps {
+		if l, ok := st.Do.(Listen); ok && l.Level > seccomp.Refusals {
+			return "more than refusals is recorded"
+		}
+	}
+	return ""
 }
 
 // foundNoAudit asks whether the kernel will be asked: its answer comes when the

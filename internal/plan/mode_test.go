@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/policy/landlock"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -104,6 +106,16 @@ var violations = []struct {
 			l.Rules.Rules = append(slices.Clone(l.Rules.Rules), landlock.PathRule{Path: "/usr/share", Allow: landlock.WriteFile})
 			return l
 		})
+	}},
+	{"a policy for everything", "write-xor-execute", func(_ testing.TB, s subject) {
+		rules := landlock.Ruleset{HandleFS: landlock.All(landlock.Latest), Rules: []landlock.PathRule{{Path: "/x", Allow: landlock.Write | landlock.Execute}}}
+		s.plan.Steps = append(s.plan.Steps, Step{Child, "x", Landlock{Rules: rules, Narrow: true}})
+	}},
+	{"a policy that nobody pinned", "pinned-policies", func(_ testing.TB, s subject) {
+		s.spec.Policy = &policy.Policy{Sources: []policy.Source{{Kind: policy.KindProfile, Path: "go"}, {Kind: policy.KindPolicy, Path: "a", Pinned: true}, {Kind: policy.KindSeccomp, Path: "b"}}}
+	}},
+	{"everything is recorded", "no-trace", func(_ testing.TB, s subject) {
+		s.plan.Steps = append(s.plan.Steps, Step{Child, "x", Listen{Level: seccomp.Everything}})
 	}},
 	{"no rules", "write-xor-execute", func(_ testing.TB, s subject) { remove[Landlock](s.plan) }},
 	{"a proc that hides nothing", "hidden-processes", func(t testing.TB, s subject) {

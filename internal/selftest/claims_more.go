@@ -54,6 +54,7 @@ var otherClaims = []Claim{
 	{ID: "steps", Text: "Every step of a plan can fail: it is named, the workload does not run, nothing is left", NotProbed: byTests},
 	{ID: "order", Text: "Every plan keeps the order that makes it safe", NotProbed: byTests},
 	{ID: "root", Text: "A root of one's own (`--rootfs`) is read-only, and nothing in it leads to the host or takes the place of what the sandbox furnishes", NotProbed: byTests},
+	{ID: "mount-audit", Text: "In production, every mount and submount is read back from the kernel before the program can run, and is as planned", NotProbed: byTests},
 	{ID: "attestation", Text: "A root that is not what its manifest says starts nothing; every single change is found", NotProbed: byTests},
 	{ID: "mode", Text: "A mode's demands hold, or nothing starts; only what was named may be weaker", tries: triesModes},
 	{ID: "child", Text: "Between clone and exec nothing runs but system calls that were decided before", NotProbed: byTests},
