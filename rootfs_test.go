@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
@@ -283,4 +285,45 @@ func insertBefore[A plan.Action](p *plan.Plan, match func(A) bool, actions ...pl
 		}
 	}
 	return 0
+}
+
+// TestRootfsSubmounts: what the host has mounted in a root comes with it, and is
+// as read-only; no manifest speaks for it.
+func TestRootfsSubmounts(t *testing.T) {
+	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Root, sandboxtest.Landlock)
+	dir, _ := hostileRoot(t)
+	sub := filepath.Join(dir, "usr/share")
+	if err := unix.Mount("tmpfs", sub, "tmpfs", 0, "mode=0755"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(sub, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := os.WriteFile(filepath.Join(sub, "file"), []byte("of the mount"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := &spec.Sandbox{Rootfs: &spec.Rootfs{Source: dir}}
+	FailsWithout(t, func(a *attempt) error {
+		return a.want(s, line{"read /usr/share/file", "ok:of the mount"}, line{"open w /usr/share/file", refused}, line{"open new /usr/share/new", refused})
+	},
+		clearAttr("read-only", readOnly).holds(),
+		together(clearAttr("read-only", readOnly), without(plan.Landlock{})),
+	)
+	if _, err := nucleus.AttestRootfs(context.Background(), dir, nil); err == nil || !strings.Contains(err.Error(), "mounted") {
+		t.Errorf("attested: got %v", err)
+	}
+	c := nucleus.Command(withProbe(s), probePath, "hang")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Process.Report(); err != nil {
+		t.Errorf("%v\n%s", err, r)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = c.Wait()
 }
