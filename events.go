@@ -252,6 +252,25 @@ func (c *Cmd) measure(group *cgroup.Group) func() {
 	}
 }
 
+// denied is what was refused, if somebody watched.
+func (c *Cmd) denied() []event.Body {
+	if c.Watch == nil {
+		return nil
+	}
+	var out []event.Body
+	for _, d := range c.Denials() {
+		b := event.Denial{
+			Source: d.Layer, What: strings.TrimSpace(d.What + " " + d.Object), Process: d.Process, Pid: d.Pid, Errno: d.Errno,
+			Rule: d.Rule, Allow: d.Allow, Count: d.Count, Say: d.Say, Inferred: d.Inferred,
+		}
+		if !d.Time.IsZero() {
+			b.Last = d.Time.UTC().Format(time.RFC3339Nano)
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
 // tellEnd tells how it ended.
 func (c *Cmd) tellEnd(kills uint64) error {
 	if !c.tells() {
@@ -263,7 +282,7 @@ func (c *Cmd) tellEnd(kills uint64) error {
 	if o.Signal != 0 {
 		end.Signal = spec.SignalName(int(o.Signal))
 	}
-	var all []event.Body
+	all := c.denied()
 	if kills > 0 {
 		all = append(all, event.OutOfMemory{Kills: kills})
 	}

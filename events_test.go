@@ -174,6 +174,25 @@ func TestWhatCannotBeToldDoesNotRun(t *testing.T) {
 	}
 }
 
+// TestEventsOfDenials: what a watched program was refused is told before its end.
+func TestEventsOfDenials(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Userns)
+	var all []event.Body
+	cmd := nucleus.Command(&spec.Sandbox{Toolchain: true}, "unshare", "-U", "true")
+	cmd.Watch = &nucleus.Watch{Optional: true}
+	cmd.Events = func(b event.Body) error { all = append(all, b); return nil }
+	if err := cmd.Run(); err == nil {
+		t.Fatal("it may make a user namespace")
+	}
+	d := first[event.Denial](t, all)
+	if d.Source != "seccomp" || d.Errno != "EPERM" || d.Process != "unshare" || d.Rule == "" || d.Say == "" || d.Count != 1 {
+		t.Errorf("got %+v", d)
+	}
+	if kinds := kindsOf(all); len(kinds) < 2 || kinds[len(kinds)-1] != "sandbox_ended" || kinds[len(kinds)-2] != "denial" {
+		t.Errorf("got %v", kinds)
+	}
+}
+
 // TestEventsOfLimits: what the control group says, and what was used before it was removed.
 func TestEventsOfLimits(t *testing.T) {
 	sandboxtest.Need(t, sandboxtest.Userns, sandboxtest.Cgroup)

@@ -41,7 +41,8 @@ filter could be asked about; process 1 reports no start without the filter. Noth
 known is absent.
 
 **What is never written.** The value of an environment variable: events have only names, by their type. Arguments are written
-as they were given, as every user of the machine can see them in ps; ` + "`--redact-args`" + ` leaves them out.
+as they were given, as every user of the machine can see them in ps; ` + "`--redact-args`" + ` leaves them out. A denial names what was
+tried, such as a path; ` + "`--explain=off`" + ` leaves denials out.
 
 **The audit log** is verified by ` + "`nucleus audit verify FILE`" + `. What a chain of hashes proves, and what it cannot, is in
 docs/design/006-audit.md. By hand, for line N: ` + "`sed -n Np FILE | sed 's/,\"hash\":.*//' | tr -d '\\n' | sha256sum`" + `.

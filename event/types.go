@@ -156,16 +156,17 @@ type (
 	}
 	// Denial tells of something that the policy refused.
 	Denial struct {
-		Source   string   `json:"source" doc:"seccomp, landlock, mount, capability, cgroup or network"`
-		What     string   `json:"what" doc:"what was tried"`
-		Process  string   `json:"process,omitempty" doc:"name of the process that tried"`
-		Pid      int      `json:"pid,omitempty" doc:"its number on the host"`
-		Errno    string   `json:"errno,omitempty" doc:"what it was told"`
-		Rule     string   `json:"rule,omitempty" doc:"what refused it"`
-		Allow    string   `json:"allow,omitempty" doc:"the flag or policy line that would allow it"`
-		Count    int      `json:"count,omitempty" doc:"how often, if more than once"`
-		Inferred bool     `json:"inferred,omitempty" doc:"the kernel cannot tell; this is concluded"`
-		Evidence Evidence `json:"evidence" doc:"where this is known from"`
+		Source   string `json:"source" doc:"the layer that refused it: seccomp, landlock, mount, missing, capability, memory, pids, network or time"`
+		What     string `json:"what" doc:"what was tried, and on what"`
+		Last     string `json:"last,omitempty" doc:"when it was tried last, RFC 3339; all denials are told at the end"`
+		Process  string `json:"process,omitempty" doc:"name of the process that tried"`
+		Pid      int    `json:"pid,omitempty" doc:"its number on the host"`
+		Errno    string `json:"errno,omitempty" doc:"what it was told"`
+		Rule     string `json:"rule,omitempty" doc:"what refused it"`
+		Allow    string `json:"allow,omitempty" doc:"the flag or policy line that would allow it"`
+		Count    int    `json:"count,omitempty" doc:"how often, if more than once"`
+		Say      string `json:"say,omitempty" doc:"a sentence for a model inside"`
+		Inferred bool   `json:"inferred,omitempty" doc:"the kernel cannot tell: it follows from what it says of the object, or of the end"`
 	}
 	// OutOfMemory tells that the kernel ended a process at the memory limit.
 	OutOfMemory struct {

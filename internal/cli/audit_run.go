@@ -83,6 +83,14 @@ func (c *call) openAudit(box *spec.Sandbox, cmd *nucleus.Cmd) (_ *audit.Teller, 
 	return t, nil
 }
 
+// watchFor has a run watched whose events are written, so that denials are among
+// them; that costs a program nothing that is refused nothing. --explain=off says no.
+func (c *call) watchFor(t *audit.Teller, cmd *nucleus.Cmd) {
+	if e := c.opts.explain; t != nil && cmd.Watch == nil && !(e.asked && e.off) {
+		cmd.Watch = &nucleus.Watch{Most: 1000, Optional: true}
+	}
+}
+
 // closeAudit says what could not be written to a stream: that is no reason to
 // fail, and none to be silent.
 func closeAudit(t *audit.Teller) {

@@ -70,6 +70,7 @@ func run(c *call) int {
 	}
 	defer closeAudit(teller)
 	c.explain(cmd)
+	c.watchFor(teller, cmd)
 	code, err := c.runHere(box, cmd, teller)
 	if err != nil {
 		code = fail(c.cmd, err)
