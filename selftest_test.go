@@ -15,6 +15,9 @@ import (
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 	"github.com/nucleus-container/nucleus/internal/selftest"
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -47,9 +50,15 @@ func failures(table *selftest.Table) string {
 	return b.String()
 }
 
+// refusing is the default policy without some calls.
+func refusing(calls ...string) seccomp.Policy {
+	return seccomp.Default().With(seccomp.Rule{Calls: calls, Do: seccomp.Errno("EPERM"), Why: "test"})
+}
+
 // TestSelftestIsGreen runs all claims, in each kind of sandbox.
 func TestSelftestIsGreen(t *testing.T) {
 	needSandbox(t)
+	narrow, kept := refusing("landlock_create_ruleset", "memfd_create", "socketpair"), caps.Keep(caps.Of(caps.Chown))
 	for _, tc := range []struct {
 		name  string
 		box   spec.Sandbox
@@ -60,6 +69,7 @@ func TestSelftestIsGreen(t *testing.T) {
 		{"user", spec.Sandbox{Toolchain: true, User: spec.User{UID: 1000, GID: 1000}, Tmpfs: []spec.Tmpfs{{Target: "/x", Exec: true}}}, nil},
 		{"host", spec.Sandbox{Toolchain: true, Userns: spec.UsernsHost}, []sandboxtest.Feature{sandboxtest.Root}},
 		{"user of the host", spec.Sandbox{Userns: spec.UsernsHost, User: spec.User{UID: 1000, GID: 1000}}, []sandboxtest.Feature{sandboxtest.Root}},
+		{"policy", spec.Sandbox{Policy: &policy.Policy{Seccomp: &narrow, Caps: &kept}}, nil},
 		{"limits", spec.Sandbox{Limits: spec.Limits{Memory: 100 * spec.MiB, Pids: 40}}, []sandboxtest.Feature{sandboxtest.Cgroup}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -281,5 +291,11 @@ func TestSelftestOfNothing(t *testing.T) {
 	}
 	if _, err := selfTest(t, spec.Sandbox{User: spec.User{UID: 1 << 31}}, nil); err == nil {
 		t.Error("a wrong description: got a table")
+	}
+	needSandbox(t)
+	mute := refusing("write", "clone")
+	var e *nucleus.Error
+	if _, err := selfTest(t, spec.Sandbox{Policy: &policy.Policy{Seccomp: &mute}}, nil); !errors.As(err, &e) || e.Because != "policy" || e.Hint == "" {
+		t.Errorf("a policy under which no program can answer: got %v", err)
 	}
 }

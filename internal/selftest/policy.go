@@ -24,8 +24,16 @@ func (w *world) underPolicy(t try) try {
 	if p.Landlock != nil && t.want == "ok" && (strings.Contains(t.ask, "{r") || strings.HasPrefix(t.ask, "open")) {
 		return t.unless("the Landlock rules of the policy decide about it")
 	}
+	if p.Seccomp == nil {
+		return t
+	}
+	for _, call := range needs(t.ask) {
+		if decide(*p.Seccomp, call) != seccomp.Allow {
+			t = t.unless("the policy that was given refuses " + call + ", which the attempt needs")
+		}
+	}
 	question, isCall := strings.CutPrefix(t.ask, "call ")
-	if p.Seccomp == nil || !isCall {
+	if !isCall {
 		return t
 	}
 	switch do := decide(*p.Seccomp, question); {
@@ -40,6 +48,20 @@ func (w *world) underPolicy(t try) try {
 		t = t.unless("the policy that was given ends the program for it")
 	}
 	return t
+}
+
+// needs are the calls without which a question cannot be put, beyond those that
+// every program makes.
+func needs(question string) []string {
+	switch verb, _, _ := strings.Cut(question, " "); verb {
+	case "layers":
+		return []string{"landlock_create_ruleset", "landlock_restrict_self"}
+	case "memory", "fork":
+		return []string{"memfd_create"}
+	case "kill":
+		return []string{"kill"}
+	}
+	return nil
 }
 
 // decide says what a policy does with a question's call.

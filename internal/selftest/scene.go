@@ -62,8 +62,8 @@ func (w *world) questions(all []asked) error {
 	}
 	w.progress(fmt.Sprintf("%d questions in a sandbox", len(qs)))
 	answers, err := w.inside(&w.box, append(qs, "wait"), func(p *nucleus.Process) { _, w.report = p.Report() })
-	if err != nil && !errors.Is(err, errNoAnswer) {
-		return err
+	if err != nil && (!errors.Is(err, errNoAnswer) || w.plain.Policy != nil) {
+		return w.unfit(err)
 	}
 	for _, a := range to {
 		a.answer = "none: " + fmt.Sprint(err)
@@ -74,6 +74,16 @@ func (w *world) questions(all []asked) error {
 		}
 	}
 	return nil
+}
+
+// unfit says, of a sandbox with a policy in which the probe does not answer, that
+// the policy may be the reason.
+func (w *world) unfit(err error) error {
+	if !errors.Is(err, errNoAnswer) {
+		return err
+	}
+	return &nucleus.Error{Stage: nucleus.StageSupervise, Step: -1, Op: "ask", Object: "the self-test's program", Because: "policy", Err: errNoAnswer,
+		Hint: "it is a Go program, and the policy may refuse what such programs need; try the claims without the policy, and the policy with its own program"}
 }
 
 // inside puts questions to a probe in a sandbox. If the last is "wait", it lives
