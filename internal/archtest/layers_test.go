@@ -94,6 +94,7 @@ var thirdParty = map[string][]string{
 	"github.com/rogpeppe/go-internal":   {}, // tests only
 	"go.opentelemetry.io/proto/slim":    {}, // tests only: a second opinion about internal/otel's messages
 	"google.golang.org/protobuf":        {}, // tests only
+	"github.com/moby/profiles":          {}, // tests only
 }
 
 // pure are the packages that can be computed anywhere, for any machine: they
