@@ -35,7 +35,7 @@ no sandbox could be started.`,
 
 // claimWords are the ids of the claims, for completion.
 const claimWords = "namespaces ids processes init files propagation read-only landlock setuid devices noexec proc " +
-	"sockets network capabilities policy-caps policy-rules dangerous policy-files profiles no-new-privs seccomp keys " +
+	"sockets network capabilities policy-caps policy-rules dangerous policy-files filters profiles no-new-privs seccomp keys " +
 	"terminal descriptors environment streams limits memory scratch links owner end join join-limits " +
 	"join-end detached pid-reuse state records copy logs log-writer lists hooks notify detached-plan " +
 	"guide denials steps order mode child report"

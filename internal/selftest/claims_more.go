@@ -15,6 +15,7 @@ var privilegeClaims = []Claim{
 	{ID: "policy-rules", Text: "A policy's own filter and Landlock rules are enforced; the latter only narrow, and what joins has all of it", tries: triesPolicyRules},
 	{ID: "dangerous", Text: "No policy allows a call of the always-refused list unless its user names it", tries: triesDangerous},
 	{ID: "policy-files", Text: "A policy file means what its author reads, or is refused: unknown, doubled and misspelled parts, links, pipes, other digests", NotProbed: byTests},
+	{ID: "filters", Text: "A compiled filter answers as its rules and as the text that it was read from", NotProbed: byTests},
 	{ID: "profiles", Text: "A profile allows nothing that the default policy refuses", NotProbed: byTests},
 	{ID: "no-new-privs", Text: "no_new_privs, and user id 0 means nothing", tries: triesPrivileges},
 	{ID: "seccomp", Text: "System calls that programs do not need are refused, with errnos that they understand; 32-bit and x32 calls end the process", tries: triesSeccomp},
