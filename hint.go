@@ -8,7 +8,7 @@ import (
 )
 
 // hints say what a person can do about a failed step. The first row that fits
-// counts; an empty field fits all.
+// counts; an empty field fits all, and so does no errno.
 var hints = []struct {
 	op      string
 	because string
@@ -32,6 +32,8 @@ var hints = []struct {
 	{op: "execve", errno: syscall.ENOENT, hint: "it must exist inside the sandbox: in a directory of PATH, or by a path that is mounted; for a script, its interpreter must exist too"},
 	{op: "execve", errno: syscall.EACCES, hint: "it is not executable, or its mount is: host directories and scratch space are noexec unless `exec` is added (--volume SRC:DST:ro,exec)"},
 	{op: "execve", errno: syscall.ENOEXEC, hint: "it is not a program for this machine, or a script without a #! line"},
+	{op: "rootfs.verify", hint: "if the change was yours, look at it and write a new manifest with `nucleus rootfs attest DIR`"},
+	{op: "read", because: "mode", hint: "`nucleus plan` shows what should be mounted; a mount below a directory that is shown comes with it, and a link in it leads what is mounted below elsewhere"},
 	{op: "cgroup.create", errno: syscall.EEXIST, hint: "another sandbox has this name; choose one with --name"},
 	{op: "cgroup.create", errno: syscall.EACCES, hint: "you may not create control groups here; `nucleus doctor`, line cgroup, says what to do"},
 }
@@ -39,7 +41,7 @@ var hints = []struct {
 func hint(step *enter.StepError, h *Host) string {
 	for _, row := range hints {
 		if row.op == step.Call && (row.because == "" || row.because == step.Step.Because) &&
-			errors.Is(step.Err, row.errno) && (!row.root || h.facts.Privileged()) {
+			(row.errno == 0 || errors.Is(step.Err, row.errno)) && (!row.root || h.facts.Privileged()) {
 			return row.hint
 		}
 	}

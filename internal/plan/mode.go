@@ -110,8 +110,8 @@ var invariants = [...]Invariant{
 		Why:  "whoever records what a program does in order to allow it later must not do so where it counts",
 		Fix:  "learn in agent mode, then run under what was learnt"},
 	{ID: "cgroup-limits", From: spec.ModeStrictAgent, When: Planned, found: foundNoCgroup,
-		What: "at least one limit is kept by a control group; the one on tasks always is",
-		Why:  "a limit of resources per process can be multiplied by processes",
+		What: "every limit that is asked for, and the one on tasks in any case, is kept by a control group",
+		Why:  "a limit per process can be multiplied by processes, and one that nobody writes down is none",
 		Fix:  "make control groups usable; nucleus doctor says how"},
 
 	{ID: "immutable-root", From: spec.ModeProduction, When: Asked, found: foundHostRoot,

@@ -88,16 +88,27 @@ func foundOldLandlock(s subject) string {
 	return noLandlock
 }
 
+// foundNoCgroup asks again what must be written for the limits, and looks for
+// each of it.
 func foundNoCgroup(s subject) string {
-	tasks := false
-	for _, st := range s.plan.Steps {
-		w, ok := st.Do.(CgroupWrite)
-		tasks = tasks || ok && w.Controller == "pids"
+	ask := s.spec.Limits
+	if ask.Pids == 0 {
+		ask.Pids = spec.DefaultPids
 	}
-	if tasks {
+	_, writes, missing := LimitWrites(s.host.Cgroup, ask)
+	var out []string
+	for _, m := range missing {
+		out = append(out, m.Field)
+	}
+	for _, w := range writes {
+		if !slices.ContainsFunc(s.plan.Steps, func(st Step) bool { return st.Do == Action(w) }) {
+			out = append(out, w.Because)
+		}
+	}
+	if len(out) == 0 {
 		return ""
 	}
-	return "no control group bounds the number of tasks"
+	return "no control group keeps " + strings.Join(slices.Compact(out), ", ")
 }
 
 func foundHostRoot(s subject) string {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,10 @@ var violations = []struct {
 	{"an older Landlock", "full-landlock", func(_ testing.TB, s subject) { s.host.LandlockABI = 5 }},
 	{"no Landlock", "full-landlock", func(_ testing.TB, s subject) { s.host.LandlockABI = 0 }},
 	{"no control group", "cgroup-limits", func(_ testing.TB, s subject) { remove[CgroupWrite](s.plan) }},
+	{"a limit that is not written", "cgroup-limits", func(_ testing.TB, s subject) {
+		s.plan.Steps = slices.DeleteFunc(s.plan.Steps, func(st Step) bool { return st.Because == "limits.milli_cpus" })
+	}},
+	{"a limit that nobody planned", "cgroup-limits", func(_ testing.TB, s subject) { s.spec.Limits.IO = []spec.IOLimit{{Major: 8, ReadBPS: 1}} }},
 	{"no memory limit", "memory-limit", func(_ testing.TB, s subject) { s.spec.Limits.Memory = 0 }},
 	{"no processor limit", "cpu-limit", func(_ testing.TB, s subject) { s.spec.Limits.MilliCPUs = 0 }},
 	{"an executable workspace", "no-writable-code", func(_ testing.TB, s subject) { s.spec.Workspace = &spec.Bind{Exec: true} }},
@@ -270,6 +275,43 @@ func TestProductionHidesFromJoiners(t *testing.T) {
 		b := &builder{spec: &spec.Sandbox{User: spec.User{GID: 1000}, Mode: mode}, host: h, cmd: Command{Joinable: true}, owned: true}
 		if got := strings.Join(b.procOptions(), ","); got != want {
 			t.Errorf("%s: got %s, want %s", mode, got, want)
+		}
+	}
+}
+
+// TestStrictPlansMissNothing removes each step of plans of the stricter modes:
+// Check or a row notices, or it is harmless, and for these modes less is.
+func TestStrictPlansMissNothing(t *testing.T) {
+	for _, m := range []spec.Mode{spec.ModeStrictAgent, spec.ModeProduction} {
+		for _, host := range []string{"debian12-hybrid-root", "debian13-rootless"} {
+			s, h := testSpecs["production"], loadHost(t, host)
+			s.Mode = m
+			base, err := Build(&s, h, Command{Name: "sh"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, st := range base.Steps {
+				p := &Plan{Weakened: base.Weakened, Mode: m, Kept: base.Kept, Steps: slices.Delete(slices.Clone(base.Steps), i, i+1)}
+				if p.Check() != nil || judge(subject{&s, h, p}, allMoments...) != nil {
+					continue
+				}
+				switch st.Do.(type) {
+				case CgroupWrite:
+					t.Errorf("%s on %s: nobody misses %s", m, host, st.Do)
+				case Attest, Hold:
+					if m == spec.ModeProduction {
+						t.Errorf("%s on %s: nobody misses %s", m, host, st.Do)
+					}
+				case MountFS, Show, MoveMount, SetAttr, OpenTree, Landlock, Seccomp:
+					if _, ok := harmless[reflect.TypeOf(st.Do)]; !ok || m == spec.ModeProduction {
+						t.Errorf("%s on %s: nobody misses %s %s", m, host, st.Do.Call(), st.Do)
+					}
+				default:
+					if harmless[reflect.TypeOf(st.Do)] == "" {
+						t.Errorf("%s on %s: nobody misses %s %s", m, host, st.Do.Call(), st.Do)
+					}
+				}
+			}
 		}
 	}
 }
