@@ -456,13 +456,13 @@ func (r *run) message() (done bool, err error) {
 
 // letOn asks what the kernel says about the sandbox, and lets it go on.
 func (r *run) letOn() error {
-	if err := r.audit(); err != nil {
-		return err
-	}
-	if r.req.Held != nil {
+	if r.req.Held != nil { // first: it tells of what the audit refuses, too
 		if err := r.req.Held(r.box); err != nil {
 			return err
 		}
+	}
+	if err := r.audit(); err != nil {
+		return err
 	}
 	if err := r.box.Status.Send([]byte{1}); err != nil {
 		return r.gone(fmt.Errorf("let the sandbox go on: %w", err))
