@@ -58,6 +58,7 @@ func refusing(calls ...string) seccomp.Policy {
 // TestSelftestIsGreen runs all claims, in each kind of sandbox.
 func TestSelftestIsGreen(t *testing.T) {
 	needSandbox(t)
+	root, _ := hostileRoot(t)
 	narrow, kept := refusing("landlock_create_ruleset", "memfd_create", "socketpair"), caps.Keep(caps.Of(caps.Chown))
 	for _, tc := range []struct {
 		name  string
@@ -70,6 +71,7 @@ func TestSelftestIsGreen(t *testing.T) {
 		{"host", spec.Sandbox{Toolchain: true, Userns: spec.UsernsHost}, []sandboxtest.Feature{sandboxtest.Root}},
 		{"user of the host", spec.Sandbox{Userns: spec.UsernsHost, User: spec.User{UID: 1000, GID: 1000}}, []sandboxtest.Feature{sandboxtest.Root}},
 		{"policy", spec.Sandbox{Policy: &policy.Policy{Seccomp: &narrow, Caps: &kept}}, nil},
+		{"root of one's own", spec.Sandbox{Rootfs: &spec.Rootfs{Source: root}}, nil},
 		{"limits", spec.Sandbox{Limits: spec.Limits{Memory: 100 * spec.MiB, Pids: 40}}, []sandboxtest.Feature{sandboxtest.Cgroup}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -329,11 +329,10 @@ func (w *world) share() error {
 	}
 	w.weak = p.Weakened()
 	for _, s := range p.Steps() {
-		if s.Call == "move_mount" || s.Call == "mount" {
-			w.mounts = append(w.mounts, strings.Fields(s.Object)...)
+		if _, at, ok := strings.Cut(s.Object, " on "); ok && strings.HasPrefix(at, "/") {
+			w.mounts = append(w.mounts, strings.Fields(at)[0])
 		}
 	}
-	w.mounts = slices.DeleteFunc(w.mounts, func(m string) bool { return !strings.HasPrefix(m, "/") || m == "/" })
 	return nil
 }
 
