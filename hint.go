@@ -2,6 +2,7 @@ package nucleus
 
 import (
 	"errors"
+	"strings"
 	"syscall"
 
 	"github.com/nucleus-container/nucleus/internal/enter"
@@ -34,13 +35,17 @@ var hints = []struct {
 	{op: "execve", errno: syscall.ENOEXEC, hint: "it is not a program for this machine, or a script without a #! line"},
 	{op: "rootfs.verify", hint: "if the change was yours, look at it and write a new manifest with `nucleus rootfs attest DIR`"},
 	{op: "read", because: "mode", hint: "`nucleus plan` shows what should be mounted; a mount below a directory that is shown comes with it, and a link in it leads what is mounted below elsewhere"},
+	{op: "execve", errno: syscall.EPERM, hint: "the policy of system calls refuses execve, without which no program starts; `nucleus policy show --call execve` explains it"},
+	{op: "open", because: "policy.landlock", errno: syscall.ENOENT, hint: "a path of the Landlock policy does not exist in the sandbox: leave out its rule, or mount something there"},
+	{op: "landlock_add_rule", because: "policy.landlock", errno: syscall.EINVAL, hint: "a rule of the Landlock policy is about a file: say file = true there"},
 	{op: "cgroup.create", errno: syscall.EEXIST, hint: "another sandbox has this name; choose one with --name"},
 	{op: "cgroup.create", errno: syscall.EACCES, hint: "you may not create control groups here; `nucleus doctor`, line cgroup, says what to do"},
 }
 
 func hint(step *enter.StepError, h *Host) string {
 	for _, row := range hints {
-		if row.op == step.Call && (row.because == "" || row.because == step.Step.Because) &&
+		call, _, _ := strings.Cut(step.Call, " ") // some say what they are about
+		if row.op == call && (row.because == "" || row.because == step.Step.Because) &&
 			(row.errno == 0 || errors.Is(step.Err, row.errno)) && (!row.root || h.facts.Privileged()) {
 			return row.hint
 		}

@@ -243,7 +243,10 @@ func (c *call) policyShow(names []string) (int, error) {
 		if !seccomp.Known(name) {
 			return 0, usageError("no system call is named " + quote(name))
 		}
-		return output(calls.Explain(name)), nil
+		if c.opts.json {
+			return outputJSON(map[string]string{"call": name, "text": calls.Explain(name)}), nil
+		}
+		return output(lines(calls.Explain(name))), nil
 	}
 	if c.opts.json {
 		full := *p

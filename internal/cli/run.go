@@ -7,6 +7,8 @@ import (
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/audit"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 	"github.com/nucleus-container/nucleus/store"
 )
@@ -169,6 +171,15 @@ func (c *call) attend(box *spec.Sandbox, cmd *nucleus.Cmd, teller *audit.Teller)
 func warn(box *spec.Sandbox) {
 	if box.Userns == spec.UsernsHost {
 		say("nucleus: warning: --userns host: the sandbox shares the host's users; root inside is root outside\n")
+	}
+	if box.Policy == nil {
+		return
+	}
+	for _, name := range box.Policy.Dangerous {
+		say("nucleus: warning: --allow-dangerous-syscall %s: it %s\n", name, seccomp.WhyRefused(name))
+	}
+	for _, c := range (box.Policy.Kept().Any() & caps.Dangerous()).Caps() {
+		say("nucleus: warning: the policy keeps %s\n", caps.Explain(c))
 	}
 }
 
