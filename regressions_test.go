@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -220,13 +221,9 @@ func TestSocketFamilies(t *testing.T) {
 			if allowed[family] {
 				continue
 			}
-			for _, high := range []string{"", "0x1000000"} {
-				number := fmt.Sprintf("%#02x", family)
-				if high != "" {
-					number = fmt.Sprintf("0x1000000%02x", family)
-				}
+			for _, number := range []int{family, 1<<32 | family} {
 				for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_RAW, unix.SOCK_SEQPACKET} {
-					lines = append(lines, line{fmt.Sprintf("call %d %s %d 0", unix.SYS_SOCKET, number, kind), "EAFNOSUPPORT"})
+					lines = append(lines, line{fmt.Sprintf("call %d %#x %d 0", unix.SYS_SOCKET, number, kind), "EAFNOSUPPORT"})
 				}
 			}
 		}
@@ -392,5 +389,51 @@ func TestPolicyIsOfTheStart(t *testing.T) {
 	lines := []line{{umask, "ENOTTY"}, {"open w /run/nucleus/policy.md", refused}, {"remove /run/nucleus/policy.md", refused}, {"rename /run/nucleus/policy.md /tmp/x", refused + "|EXDEV"}}
 	if err := (&attempt{TB: t}).wantCmd(p.Command(probePath, questions(lines)...), lines...); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNumberIsUsedAgain gives another process the number of a sandbox that has
+// ended: neither who held on to the sandbox nor who finds it again touches that.
+func TestNumberIsUsedAgain(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Root)
+	const env = "NUCLEUS_TEST_NUMBERS"
+	if os.Getenv(env) == "" { // numbers can be chosen in a process namespace of one's own
+		again(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS}, env+"=1")
+		return
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount("/proc", unix.MNT_DETACH) })
+	l := detach(t, &spec.Sandbox{Toolchain: true}, nil, "sleep", "60")
+	held := open(t, l)
+	pid := l.id.Pid()
+	time.Sleep(30 * time.Millisecond) // start times are in hundredths of a second
+	if err := l.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	l.wait(t)
+	_, _ = unix.Wait4(pid, nil, 0, nil) // we are process 1 here: it is ours to reap
+	if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
+	if other.Process.Pid != pid {
+		t.Fatalf("the other process has the number %d, want %d", other.Process.Pid, pid)
+	}
+	for name, err := range map[string]error{"kill by who held it": held.Kill(), "signal by who held it": held.Signal(syscall.SIGKILL), "kill by who started it": l.Process.Kill()} {
+		if !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("%s: got %v, want %v", name, err, os.ErrProcessDone)
+		}
+	}
+	if _, err := nucleus.Open(l.id); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("found again: got %v, want %v", err, os.ErrProcessDone)
+	}
+	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the other process: %v", err)
 	}
 }
