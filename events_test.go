@@ -15,6 +15,7 @@ import (
 	"github.com/nucleus-container/nucleus/event"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
+	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -88,6 +89,19 @@ func TestEvents(t *testing.T) {
 	}
 	if strings.Contains(fmt.Sprintf("%+v", all), "hunter2") {
 		t.Error("a variable's value is told")
+	}
+}
+
+// TestEventsOfPolicy: the files that a policy came from are told as they were read.
+func TestEventsOfPolicy(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Userns)
+	src := policy.Source{Kind: policy.KindProfile, Path: "python", SHA256: strings.Repeat("a", 64), Pinned: true}
+	all, err := told(t, &spec.Sandbox{Toolchain: true, Policy: &policy.Policy{Sources: []policy.Source{src}}}, nil, "true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := first[event.PolicyLoaded](t, all), (event.PolicyLoaded{Policy: "profile", Path: "python", SHA256: src.SHA256, Pinned: true}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -38,6 +38,7 @@ func Types() []Type {
 		{"health_changed", "The health check has another answer.", store, Health{}},
 		{"hook_failed", "A hook failed.", store, HookFailed{}},
 		{"exec_started", "Another program was run in the sandbox.", store, ExecStarted{}},
+		{"exec_ended", "Such a program has ended.", store, ExecEnded{}},
 		{"signal_forwarded", "A signal was passed on to the program.", run, SignalForwarded{}},
 		{"signal_sent", "Somebody sent the program a signal.", store, SignalSent{}},
 		{"stop_requested", "The program was asked to end.", store, StopRequested{}},
@@ -117,6 +118,9 @@ func (HookFailed) Kind() string { return "hook_failed" }
 
 // Kind is exec_started.
 func (ExecStarted) Kind() string { return "exec_started" }
+
+// Kind is exec_ended.
+func (ExecEnded) Kind() string { return "exec_ended" }
 
 // Kind is signal_forwarded.
 func (SignalForwarded) Kind() string { return "signal_forwarded" }

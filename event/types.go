@@ -122,6 +122,13 @@ type (
 	ExecStarted struct {
 		Command Command `json:"command" doc:"what runs"`
 	}
+	// ExecEnded tells how that program ended. A detached one tells nobody.
+	ExecEnded struct {
+		Program string  `json:"program" doc:"which"`
+		Reason  string  `json:"reason" doc:"exited, signaled, out of memory or deadline exceeded"`
+		Code    int     `json:"code" doc:"the exit code, or 128 and the signal"`
+		Seconds float64 `json:"seconds" doc:"how long it lived"`
+	}
 	// SignalForwarded tells of a signal that was passed on to the program.
 	SignalForwarded struct {
 		Signal string `json:"signal" doc:"such as TERM"`

@@ -106,6 +106,15 @@ func (b *Sandbox) LogExec(argv []string) error {
 	return b.store.dir.Log(record.Event{Type: "exec", ID: c.ID, Name: c.Name, Attrs: map[string]string{"command": strings.Join(argv, " ")}})
 }
 
+// LogExecEnd tells how such a program ended. It is told in the audit log alone.
+func (b *Sandbox) LogExecEnd(program string, o *nucleus.Outcome) {
+	c, err := b.entry.Config()
+	if err != nil { // removed meanwhile, and its log with it
+		return
+	}
+	b.audited(o.Ended, c, event.ExecEnded{Program: event.CommandOf([]string{program}, true).Program, Reason: string(o.Reason), Code: o.ExitCode(), Seconds: o.Ended.Sub(o.Started).Seconds()})
+}
+
 // LogCopy tells that files are about to be copied in or out.
 func (b *Sandbox) LogCopy(direction, path string) error {
 	c, err := b.entry.Config()

@@ -177,6 +177,9 @@ func (j *joining) try(argv []string, stdin bool) (code int, err error) {
 	logged := j.log(argv)
 	err = cmd.Wait()
 	tty.close()
+	if cmd.Outcome != nil {
+		j.box.LogExecEnd(argv[0], cmd.Outcome)
+	}
 	var exit *nucleus.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return 0, errors.Join(err, logged)

@@ -25,7 +25,8 @@ duration such as 10m, which is so long ago.
 
 Filters of one kind widen each other, filters of different kinds narrow:
   type=      create, start, ready, health, exec, pause, unpause, update, rename,
-             stop, kill, oom, end, restart or remove
+             stop, kill, oom, end, restart, remove or audit (something could
+             not be written to the sandbox's audit log)
   sandbox=   the name, or the beginning of the id`,
 	examples: [][2]string{
 		{"nucleus events --since 1h --filter type=oom", "who has run out of memory, and who will?"},
