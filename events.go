@@ -63,7 +63,11 @@ func (c *Cmd) created() []event.Body {
 		return nil
 	}
 	s := c.full()
-	b := event.Created{Command: event.CommandOf(c.Args, c.HideArgs), Env: event.NamesOf(s.Env), Detached: c.Detach != nil}
+	b := event.Created{Command: event.CommandOf(c.Args, c.HideArgs), Env: event.NamesOf(s.Env), Detached: c.Detach != nil,
+		Mode: s.Mode.String(), Attested: s.Rootfs.Verified()}
+	if s.Rootfs != nil {
+		b.Rootfs = s.Rootfs.Source
+	}
 	if s.Workspace != nil {
 		b.Workspace = s.Workspace.Source
 	}

@@ -31,7 +31,7 @@ func hostileRoot(t *testing.T) (dir, secret string) {
 		}
 	}
 	must(os.WriteFile(secret, []byte("of the host"), 0o644))
-	for _, d := range []string{"etc", "usr/share", "var/tmp"} {
+	for _, d := range []string{"etc", "usr/share/doc", "var/tmp"} {
 		must(os.MkdirAll(filepath.Join(dir, d), 0o755))
 	}
 	must(os.WriteFile(filepath.Join(dir, "etc/passwd"), []byte("of the root"), 0o644))
@@ -43,6 +43,7 @@ func hostileRoot(t *testing.T) (dir, secret string) {
 	}
 	must(os.Symlink("../../../../../../../.."+host, filepath.Join(dir, "up")))
 	must(os.Symlink(host, filepath.Join(dir, "etc/away")))
+	must(os.Symlink("/usr/share", filepath.Join(dir, "etc/share")))
 	must(os.Symlink("/proc/1/root"+host, filepath.Join(dir, "magic")))
 	must(os.WriteFile(filepath.Join(dir, ".nucleus-rootfs-note"), []byte("about it"), 0o644))
 	return dir, secret
@@ -271,6 +272,21 @@ func TestMountAudit(t *testing.T) {
 				t.Errorf("without the audit: %v", err)
 			}
 		})
+	}
+}
+
+// TestMountAuditFindsLinks: where a link of the root leads a volume to another
+// place than the one that was asked for, production does not go on.
+func TestMountAuditFindsLinks(t *testing.T) {
+	s := production(t)
+	s.Volumes = []spec.Volume{{Source: t.TempDir(), Target: "/etc/share/doc"}}
+	err := (&attempt{TB: t}).want(s, line{"cwd", "ok:/workspace"})
+	if err == nil || !strings.Contains(err.Error(), `nothing is mounted at "/etc/share/doc"`) {
+		t.Errorf("got %v", err)
+	}
+	s.Mode, s.Workspace = spec.ModeAgent, nil
+	if err := (&attempt{TB: t}).want(s, line{"cwd", "ok:/"}, line{"open new /usr/share/doc/new", refused}); err != nil {
+		t.Errorf("as an agent: %v", err)
 	}
 }
 

@@ -9,6 +9,9 @@ type (
 		Env       Names   `json:"env" doc:"names of the environment variables that were given; never a value"`
 		Workspace string  `json:"workspace,omitempty" doc:"the host directory that is shared read-write"`
 		Detached  bool    `json:"detached,omitempty" doc:"it outlives the program that started it"`
+		Mode      string  `json:"mode" doc:"agent, strict-agent or production: what must hold for it to start"`
+		Rootfs    string  `json:"rootfs,omitempty" doc:"the host directory that is its root, read-only"`
+		Attested  bool    `json:"attested,omitempty" doc:"that is compared with its manifest before anything starts"`
 	}
 	// PolicyLoaded names a file that the policy was read from.
 	PolicyLoaded struct {
@@ -19,7 +22,7 @@ type (
 	}
 	// NotStarted ends the life of a sandbox whose program never ran.
 	NotStarted struct {
-		Stage string `json:"stage,omitempty" doc:"validate, probe, resolve, plan, enter or supervise"`
+		Stage string `json:"stage,omitempty" doc:"validate, probe, resolve, mode, plan, enter or supervise"`
 		Step  string `json:"step,omitempty" doc:"the kernel call that failed, and its object"`
 		Error string `json:"error" doc:"what went wrong"`
 	}
