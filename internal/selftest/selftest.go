@@ -282,7 +282,12 @@ func newWorld(ctx context.Context, o Options) (w *world, err error) {
 // makeDir makes a directory on the host with what a sandbox may see of it, and
 // what it may not.
 func (w *world) makeDir() error {
-	dir, err := os.MkdirTemp("", "nucleus-selftest-")
+	const longest = 100 // for a directory with a socket, whose path takes 107 bytes (unix(7))
+	base := os.TempDir()
+	if len(base)+len("/nucleus-selftest-1234567890/socket") > longest {
+		base = "/tmp"
+	}
+	dir, err := os.MkdirTemp(base, "nucleus-selftest-")
 	if err != nil {
 		return err
 	}
