@@ -22,7 +22,7 @@ const (
 	// waits for this program.
 	Files
 	// Everything adds all other calls, but for those that every program makes
-	// all the time ([seccomp.Basic]).
+	// all the time ([seccomp.Basic]). What different processes do is not told apart.
 	Everything
 )
 
@@ -32,6 +32,8 @@ const (
 // call is answered.
 type Watch struct {
 	Level Level
+	// Names has the calls remembered by name alone, which costs least.
+	Names bool
 	// Most bounds the number of different calls that are remembered; 0: 10000.
 	Most int
 	// Optional does without where the kernel has no listeners (before 5.0).
@@ -62,6 +64,16 @@ type Call struct {
 
 func (w *Watch) level() seccomp.Level { return seccomp.Level(w.Level) + seccomp.Refusals }
 
+func (w *Watch) look() observe.Look {
+	switch {
+	case w.Names:
+		return observe.Names
+	case w.Level == Everything:
+		return observe.Job
+	}
+	return observe.Processes
+}
+
 // listen has the recorder serve the listener of a plan.
 func (w *Watch) listen(p *plan.Plan, req *enter.Request) {
 	if w == nil {
@@ -73,7 +85,7 @@ func (w *Watch) listen(p *plan.Plan, req *enter.Request) {
 			if most <= 0 {
 				most = 10000
 			}
-			w.recorder, w.serving = observe.New(a.Policy, a.Program.Arch, most), false
+			w.recorder, w.serving = observe.New(a.Policy, a.Program.Arch, most, w.look()), false
 			req.Listener = func(fd kernel.FD) {
 				w.serving = true
 				go w.recorder.Serve(fd)

@@ -167,7 +167,7 @@ func request(s *spec.Sandbox, script string) (*attempt, error) {
 	a.Request = Request{Plan: p, Host: h, Name: fmt.Sprintf("test-%d-%d", os.Getpid(), serial()), Stdio: []int{fd, fd, fd, int(w.Fd())}}
 	for _, st := range p.Steps {
 		if l, ok := st.Do.(plan.Listen); ok {
-			a.Listener = func(fd kernel.FD) { go observe.New(l.Policy, l.Program.Arch, 100).Serve(fd) }
+			a.Listener = func(fd kernel.FD) { go observe.New(l.Policy, l.Program.Arch, 100, observe.Job).Serve(fd) }
 		}
 	}
 	return a, nil

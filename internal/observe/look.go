@@ -19,7 +19,11 @@ func process(pid int) string {
 	if err != nil {
 		return ""
 	}
-	return clean(strings.TrimSuffix(string(b), "\n"))
+	name := clean(strings.TrimSuffix(string(b), "\n"))
+	if strings.HasPrefix(name, "memfd:nucleus") { // it is about to execute the program
+		return "nucleus"
+	}
+	return name
 }
 
 // Where the paths of a call are: descriptor of the directory (-1: the working
@@ -86,9 +90,11 @@ func arguments(c *Call) {
 	if !ok {
 		return
 	}
-	c.Path = filePath(c, p.dir, p.path)
+	c.raw = filePath(c, p.dir, p.path)
+	c.Path = tidy(c.raw)
 	if p.path2 != none {
-		c.Second = filePath(c, p.dir2, p.path2)
+		c.raw2 = filePath(c, p.dir2, p.path2)
+		c.Second = tidy(c.raw2)
 	}
 	c.Change, c.Exec = p.change, p.execute
 	if p.flags > 0 {
@@ -96,25 +102,38 @@ func arguments(c *Call) {
 	}
 }
 
-// filePath is a path argument as an absolute path of the sandbox. It is not resolved:
-// symbolic links stay.
+// filePath is a path argument as an absolute path of the sandbox, as it was
+// written: symbolic links and dots stay.
 func filePath(c *Call, dir, arg int) string {
 	name, ok := text(c.Pid, c.Args[arg])
 	switch {
 	case !ok, name == "": // unreadable, or a descriptor alone (AT_EMPTY_PATH)
 		return ""
 	case path.IsAbs(name):
-		return clean(path.Clean(name))
+		return name
 	}
 	link := "cwd"
 	if dir != none && int32(c.Args[dir]) != atFDCWD {
 		link = "fd/" + strconv.Itoa(int(int32(c.Args[dir])))
 	}
-	base, err := os.Readlink("/proc/" + strconv.Itoa(c.Pid) + "/" + link)
+	return absolute(c.Pid, link, name)
+}
+
+// absolute puts a process's directory before a path.
+func absolute(pid int, link, name string) string {
+	base, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/" + link)
 	if err != nil || !path.IsAbs(base) {
-		return clean(name)
+		return name
 	}
-	return clean(path.Join(base, name))
+	return base + "/" + name
+}
+
+// tidy is a path without dots, harmless to print.
+func tidy(name string) string {
+	if name == "" {
+		return ""
+	}
+	return clean(path.Clean(name))
 }
 
 const atFDCWD = -100
@@ -159,7 +178,10 @@ func address(pid int, at, size uint64) string {
 		return clean("@" + string(b[3:]))
 	case family == syscall.AF_UNIX && len(b) > 2:
 		name, _, _ := bytes.Cut(b[2:], []byte{0})
-		return clean(string(name))
+		if !path.IsAbs(string(name)) {
+			return tidy(absolute(pid, "cwd", string(name)))
+		}
+		return tidy(string(name))
 	}
 	return ""
 }

@@ -15,10 +15,15 @@ import (
 	"cmp"
 	"errors"
 	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
 
@@ -32,6 +37,7 @@ type Call struct {
 	Path    string         // the file that it names, as an absolute path of the sandbox
 	Second  string         // the other one, of calls that have two
 	Addr    string         // network address: host:port, or the name of a local socket
+	Words   [3]uint64      // arguments that tell what kind of call it is
 	Change  bool           // it would change the file
 	Exec    bool           // it would execute it
 	Pid     int            // of the process that made the first, in our process namespace
@@ -39,53 +45,123 @@ type Call struct {
 	First   time.Time
 	Count   int
 	Seen    Seen // what there was at Path, Second or Addr when the first was made
+
+	// What follows is there when a job is learned.
+	Access       landlock.Access // what it needs over Path
+	Access2      landlock.Access // and over Second
+	At, At2      Place           // where they lead
+	WordCount    int             // how many of Words there are
+	Interpreters []string        // what the kernel executes with it
+	Blocked      string          // the errno that a mount answers with
+
+	raw, raw2 string // the paths as they were written
+	flags     uint64 // of a call that opens a file: those that matter
 }
+
+// Look says how closely calls are looked at.
+type Look int
+
+// The ways to look.
+const (
+	// Processes tells apart what different processes do.
+	Processes Look = iota
+	// Job takes all processes together, and asks where paths lead.
+	Job
+	// Names remembers calls by name alone.
+	Names
+)
 
 // Recorder answers and remembers. It is made by New.
 type Recorder struct {
+	arch  seccomp.Arch
+	look  Look
+	table table
+	done  chan struct{}
+	err   error
+
+	receive sync.Mutex // one asks for a call at a time
+
+	mu     sync.Mutex
 	policy seccomp.Policy
-	arch   seccomp.Arch
-	table  table
 	asker  asker
-	done   chan struct{}
-	err    error
+	calls  map[uint32]known
+	view   *view
+	asked  bool // view was asked for
+	init   int  // process 1
+	began  bool // the program was executed, or is about to be
+}
+
+// known is what has been worked out about a number.
+type known struct {
+	name   string
+	policy seccomp.Policy // the rules that name it, in order
 }
 
 // New returns a Recorder for a policy. most bounds the number of different calls
 // that it remembers.
-func New(p seccomp.Policy, a seccomp.Arch, most int) *Recorder {
-	return &Recorder{policy: p, arch: a, table: newTable(most), done: make(chan struct{})}
+func New(p seccomp.Policy, a seccomp.Arch, most int, l Look) *Recorder {
+	return &Recorder{policy: p, arch: a, look: l, table: newTable(most, l), calls: map[uint32]known{}, done: make(chan struct{})}
 }
+
+// servers is how many calls can be looked at at the same time: a job of several
+// processes waits for its answers less.
+const servers = 4
 
 // Serve answers until the last process that has the filter is gone. It takes
 // ownership of the descriptor.
 func (r *Recorder) Serve(fd kernel.FD) {
 	defer close(r.done)
 	n := kernel.NewNotifier(fd)
-	r.err = r.serve(n)
+	count := 1 // what is refused is rare
+	if r.look != Processes {
+		count = min(servers, runtime.GOMAXPROCS(0))
+	}
+	errs := make([]error, count)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { errs[i] = r.serve(n) })
+	}
+	all.Wait()
 	r.asker.close()
-	r.err = errors.Join(r.err, n.Close())
+	if r.view != nil {
+		errs = append(errs, r.view.root.Close())
+	}
+	r.err = errors.Join(append(errs, n.Close())...)
 }
 
 func (r *Recorder) serve(n kernel.Notifier) error {
 	var note kernel.Notification
 	for {
-		if err := n.Receive(&note); err != nil {
-			if errors.Is(err, kernel.ErrNotifierGone) {
-				return nil
-			}
+		r.receive.Lock() // a kernel before 6.11 does not wake who asks for a call when all processes are gone
+		err := n.Receive(&note)
+		r.receive.Unlock()
+		if errors.Is(err, kernel.ErrNotifierGone) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		action := r.policy.Decide(r.arch, uint32(note.NR), note.Args)
-		c := r.describe(&note, action)
-		// What was read is about this call only if its process still waits.
-		if n.Valid(note.ID) {
-			r.table.add(c)
-		}
-		if err := answer(n, note.ID, action); err != nil && !errors.Is(err, kernel.ErrNotifierGone) {
+		if err := r.handle(n, &note); err != nil {
 			return err
 		}
 	}
+}
+
+// handle answers one call. It counts once its answer has been taken: a call that
+// a signal interrupts before is made again, and what was read was not about
+// another process that has got the same number since.
+func (r *Recorder) handle(n kernel.Notifier, note *kernel.Notification) error {
+	k := r.known(uint32(note.NR))
+	action := k.policy.Decide(r.arch, uint32(note.NR), note.Args)
+	c := r.describe(note, k, action)
+	err := answer(n, note.ID, action)
+	if err == nil && !r.own(&c) {
+		r.table.add(c)
+	}
+	if errors.Is(err, kernel.ErrNotifierGone) {
+		return nil
+	}
+	return err
 }
 
 // answer is the only place that lets a call go on, and only one that the policy
@@ -101,20 +177,72 @@ func answer(n kernel.Notifier, id uint64, a seccomp.Action) error {
 	return n.Refuse(id, syscall.Errno(errno))
 }
 
-func (r *Recorder) describe(note *kernel.Notification, a seccomp.Action) Call {
-	c := Call{NR: uint32(note.NR), Args: note.Args, Pid: int(note.Pid), First: time.Now(), Count: 1}
-	name, ok := r.arch.Name(c.NR)
-	if !ok {
-		name = "call " + number(uint64(c.NR))
+// own reports whether a call is one that starting the program takes, and not the
+// program's: those of process 1, and those before the first execution.
+func (r *Recorder) own(c *Call) bool {
+	if r.look == Processes || c.Refused != "" {
+		return false
 	}
-	c.Name = name
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.init == 0 {
+		r.init = c.Pid
+	}
+	r.began = r.began || c.Pid != r.init && strings.HasPrefix(c.Name, "execve")
+	return c.Pid == r.init || !r.began
+}
+
+// known works out what there is to know about a number, once.
+func (r *Recorder) known(nr uint32) known {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, ok := r.calls[nr]
+	if ok {
+		return k
+	}
+	k.policy = seccomp.Policy{Default: r.policy.Default, Unknown: r.policy.Unknown}
+	if k.name, ok = r.arch.Name(nr); !ok {
+		k.name = "call " + number(uint64(nr))
+	}
+	for _, rule := range r.policy.Rules {
+		if slices.Contains(rule.Calls, k.name) {
+			k.policy.Rules = append(k.policy.Rules, rule)
+		}
+	}
+	if len(r.calls) < 1000 { // a workload can make up four billion numbers
+		r.calls[nr] = k
+	}
+	return k
+}
+
+func (r *Recorder) describe(note *kernel.Notification, k known, a seccomp.Action) Call {
+	c := Call{Name: k.name, NR: uint32(note.NR), Args: note.Args, Pid: int(note.Pid), First: time.Now(), Count: 1}
 	if a != seccomp.Allow && a != seccomp.Log {
-		c.Refused, c.Rule = a, r.policy.Why(r.arch, c.NR, c.Args)
+		c.Refused, c.Rule = a, k.policy.Why(r.arch, c.NR, c.Args)
 	}
-	c.Process = process(c.Pid)
+	switch r.look {
+	case Processes:
+		c.Process = process(c.Pid)
+		arguments(&c)
+		if c.Refused == "" && r.table.isNew(&c) {
+			c.Seen = r.see(&c)
+		}
+		return c
+	case Names:
+		if r.table.isNew(&c) {
+			c.Process = process(c.Pid)
+		}
+		return c
+	}
+	c.Words, c.WordCount = words(&c)
+	c.flags = openFlags(&c) & flagsThatMatter
 	arguments(&c)
-	if c.Refused == "" && !r.table.has(&c) {
-		c.Seen = r.see(&c)
+	if c.Refused == "" && !r.table.settled(&c) {
+		r.rights(&c)
+		c.Seen = c.At.seen()
+	}
+	if r.table.isNew(&c) {
+		c.Process = process(c.Pid)
 	}
 	return c
 }
@@ -130,6 +258,17 @@ func (r *Recorder) see(c *Call) Seen {
 		return Seen{}
 	}
 	return r.asker.ask(c.Pid, name)
+}
+
+// files returns the view of the sandbox's files, nil if there is none.
+func (r *Recorder) files(pid int) *view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asked {
+		r.asked = true
+		r.view, _ = newView(pid) // without, a record has no rights over files, and says so
+	}
+	return r.view
 }
 
 // Wait waits for the end and returns what was seen, in the order of first
