@@ -11,7 +11,7 @@ const module = "github.com/nucleus-container/nucleus"
 
 // Sets of packages that the layers below are written with.
 var (
-	policies = []string{"policy", "policy/caps", "policy/landlock", "policy/seccomp"}
+	policies = []string{"policy", "policy/caps", "policy/landlock", "policy/learn", "policy/seccomp"}
 	values   = join(policies, "internal/abi")                                   // layer 0 without child
 	facts    = join(values, "spec", "internal/facts", "event")                  // and the pure part of layer 1
 	lower    = join(facts, "internal/kernel")                                   // layers 0 and 1
@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"policy/caps":     {"internal/abi"},
 	"policy/landlock": {"internal/abi"},
 	"policy/seccomp":  {"internal/abi"},
+	"policy/learn":    {"policy/caps", "policy/landlock", "policy/seccomp"},
 	"policy":          {"policy/caps", "policy/landlock", "policy/seccomp"},
 	"policy/profiles": {"policy/seccomp"},
 	// Policies from files: values again, but it opens what it reads.
@@ -62,7 +63,7 @@ var may = map[string][]string{
 	// Layer 3: doing it. Only enter may touch child.
 	"internal/enter":     join(middle, "internal/child"),
 	"internal/supervise": middle,
-	"internal/observe":   {"policy/seccomp", "internal/kernel"},
+	"internal/observe":   {"policy/landlock", "policy/seccomp", "internal/kernel"},
 	// Layer 4: the library.
 	".": upper,
 	// Layer 5: sandboxes that are kept by name, and who stays with them. (oci is to come.)
