@@ -72,6 +72,10 @@ func (c *call) explain(cmd *nucleus.Cmd) {
 		e.off = true
 		return
 	}
+	if cmd.Watch != nil { // what is learned is more than what is explained
+		e.files = true
+		return
+	}
 	cmd.Watch = &nucleus.Watch{Most: 1000, Optional: !e.asked}
 	if e.files {
 		cmd.Watch.Level = nucleus.Files

@@ -17,7 +17,7 @@ import (
 type compileOptions struct{ call, arch, format string }
 
 var policyCommand = command{
-	name: "policy", args: "check|show|diff|compile|profiles|refused [POLICY...]", words: "check show diff compile profiles refused " + profileWords,
+	name: "policy", args: "check|show|diff|compile|generate|profiles|refused [POLICY...]", words: "check show diff compile generate profiles refused " + profileWords,
 	short: "Look at policies: what they allow, and why",
 	long: `A POLICY is the name of a profile, a policy.toml, or a seccomp profile as docker
 has them (a file that ends in .json). The flags that name policies for nucleus run
@@ -29,12 +29,15 @@ nothing is made.
             explains one system call
   diff      compare two policies: what the second allows more, and what less
   compile   print the filter of system calls: --format text, hex or base64
+  generate  make a policy from a record of nucleus run --learn: -o FILE writes it
+            to a new file
   profiles  list the profiles that are part of Nucleus
   refused   list the system calls that no policy allows without its user's word`,
 	examples: [][2]string{
 		{"nucleus policy check policy.toml", "is it what nucleus run would take?"},
 		{"nucleus policy show python", "what a profile allows"},
 		{"nucleus policy diff default seccomp.json", "what docker's profile allows more than the default"},
+		{"nucleus policy generate job.toml -o policy.toml", "the smallest policy for what nucleus run --learn has seen"},
 		{"nucleus policy compile --format hex policy.toml", "the program that the kernel runs"},
 	},
 	flags: [][]flag{{
@@ -53,7 +56,7 @@ nothing is made.
 				o.compile.format, err = oneOf(v, "text", "hex", "base64")
 				return err
 			}},
-	}, policyFlags, jsonFlags, helpFlags},
+	}, outFlags, policyFlags, jsonFlags, helpFlags},
 	run: runPolicy,
 }
 
@@ -97,8 +100,10 @@ func (c *call) policyVerb() (int, error) {
 		return c.policyDiff(names)
 	case "compile":
 		return c.policyCompile(names)
+	case "generate":
+		return exitOK, c.policyGenerate(names)
 	}
-	return 0, usageError("say nucleus policy check, show, diff, compile, profiles or refused")
+	return 0, usageError("say nucleus policy check, show, diff, compile, generate, profiles or refused")
 }
 
 // arch is the architecture that was asked for, or this machine's.

@@ -38,7 +38,7 @@ logs, exec, stop, rm.`,
 		{"nucleus run -v ~/bin/tool:/opt/tool:ro,exec -- /opt/tool", "run one of your own programs"},
 		{"nucleus run -d --name web --restart on-failure:3 -- python3 -m http.server", "let a server run by itself, and start it again when it fails"},
 	},
-	flags: [][]flag{detachFlags, boxFlags, limitFlags, policyFlags, moreFlags, explainFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
+	flags: [][]flag{detachFlags, boxFlags, limitFlags, policyFlags, learnFlags, moreFlags, explainFlags, auditFlags, serviceFlags, consoleFlags, helpFlags},
 	run:   run,
 }
 
@@ -61,6 +61,10 @@ func run(c *call) int {
 	if c.opts.exec.console == "" {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	}
+	save, err := c.learn(cmd)
+	if err != nil {
+		return fail(c.cmd, err)
+	}
 	closeLog, err := c.openLog(cmd)
 	if err != nil {
 		return fail(c.cmd, err)
@@ -74,7 +78,7 @@ func run(c *call) int {
 	c.explain(cmd)
 	c.watchFor(teller, cmd)
 	code, err := c.runHere(box, cmd, teller)
-	if err != nil {
+	if err = errors.Join(err, save()); err != nil {
 		code = fail(c.cmd, err)
 	}
 	c.explained(cmd, box)
@@ -124,6 +128,9 @@ func (c *call) runHere(box *spec.Sandbox, cmd *nucleus.Cmd, teller *audit.Teller
 // exclusive refuses flags that contradict each other.
 func (c *call) exclusive() error {
 	o := &c.opts
+	if err := o.learning(); err != nil {
+		return err
+	}
 	switch {
 	case o.exec.console != "" && !o.box.Terminal:
 		return usageError("--console-socket needs --tty")

@@ -54,6 +54,8 @@ type options struct {
 	logFormat   string
 	logLevel    string
 
+	learn learnOptions
+
 	life lifeOptions
 	view viewOptions
 	exec execOptions

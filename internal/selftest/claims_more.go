@@ -51,6 +51,7 @@ var otherClaims = []Claim{
 	{ID: "notify", Text: "What a program says to sd_notify is parsed, bounded and cleaned before it is passed on", NotProbed: byTests},
 	{ID: "detached-plan", Text: "A detached sandbox differs from another in its life alone", NotProbed: byTests},
 	{ID: "guide", Text: "What a sandbox says about itself to its programs cannot be changed from inside, and names no path of the host but those inside", tries: triesGuide},
+	{ID: "learning", Text: "Learning weakens nothing: the policy in force is the same, what it refuses is refused, and a learned policy allows nothing that it refused", NotProbed: byTests},
 	{ID: "denials", Text: "What a sandbox refuses is explained in words that its programs cannot forge or flood", NotProbed: byTests},
 	{ID: "steps", Text: "Every step of a plan can fail: it is named, the workload does not run, nothing is left", NotProbed: byTests},
 	{ID: "order", Text: "Every plan keeps the order that makes it safe", NotProbed: byTests},
