@@ -26,7 +26,7 @@ nothing is made.
 
   check     read strictly: whatever is wrong is said with its file and line
   show      print the rules that come of it, each with its reason; --call NAME
-            explains one system call
+            explains one system call, --format toml writes a policy.toml
   diff      compare two policies: what the second allows more, and what less
   compile   print the filter of system calls: --format text, hex or base64
   generate  make a policy from a record of nucleus run --learn: -o FILE writes it
@@ -50,10 +50,10 @@ nothing is made.
 				o.compile.arch, err = oneOf(v, "amd64", "arm64")
 				return err
 			}},
-		{name: "format", arg: "FORMAT", choice: "text hex base64",
-			help: "Print the compiled filter as text, hex or base64 (text).",
+		{name: "format", arg: "FORMAT", choice: "text hex base64 toml",
+			help: "Print the compiled filter as text, hex or base64, or with show the policy as text or toml (text).",
 			set: func(o *options, v string) (err error) {
-				o.compile.format, err = oneOf(v, "text", "hex", "base64")
+				o.compile.format, err = oneOf(v, "text", "hex", "base64", "toml")
 				return err
 			}},
 	}, outFlags, policyFlags, jsonFlags, helpFlags},
@@ -80,8 +80,9 @@ func (c *call) policyVerb() (int, error) {
 	if len(names) > 0 {
 		verb, names = names[0], names[1:]
 	}
-	if o := c.opts.compile; o.call != "" && verb != "show" || o.format != "" && verb != "compile" {
-		return 0, usageError("--call is for show, and --format for compile")
+	if o := c.opts.compile; o.call != "" && verb != "show" || o.format != "" && verb != "compile" && verb != "show" || o.format == "toml" && verb == "compile" ||
+		verb == "show" && (o.format == "hex" || o.format == "base64") {
+		return 0, usageError("--call is for show; --format is text or toml for show, text, hex or base64 for compile")
 	}
 	switch verb {
 	case "profiles", "refused":
@@ -257,6 +258,11 @@ func (c *call) policyShow(names []string) (int, error) {
 		full := *p
 		full.Seccomp = &calls
 		return outputJSON(full), nil
+	}
+	if c.opts.compile.format == "toml" {
+		full := *p
+		full.Seccomp = &calls
+		return output(string(files.Format(&full))), nil
 	}
 	var b strings.Builder
 	for _, s := range p.Sources {
