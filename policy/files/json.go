@@ -29,6 +29,8 @@ type jsonReader struct {
 	path string
 	data []byte
 	dec  *json.Decoder
+	at   int // where the last token ended, and on which line
+	line int
 }
 
 // parseJSON reads one value that is the whole of the data.
@@ -43,7 +45,7 @@ func parseJSON(path string, data []byte) (node, error) {
 	} else if err != nil {
 		return node{}, fmt.Errorf("%s: %w", path, err)
 	}
-	r := &jsonReader{path: path, data: data, dec: json.NewDecoder(bytes.NewReader(data))}
+	r := &jsonReader{path: path, data: data, dec: json.NewDecoder(bytes.NewReader(data)), line: 1}
 	r.dec.UseNumber()
 	return r.value(0)
 }
@@ -57,7 +59,10 @@ func (r *jsonReader) token() (json.Token, int, error) {
 	if err != nil {
 		return nil, 0, r.fail("%v", err)
 	}
-	return t, lineAt(r.data, int(r.dec.InputOffset())), nil
+	end := int(r.dec.InputOffset())
+	r.line += bytes.Count(r.data[r.at:end], []byte("\n"))
+	r.at = end
+	return t, r.line, nil
 }
 
 func (r *jsonReader) value(depth int) (node, error) {

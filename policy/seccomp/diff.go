@@ -25,8 +25,9 @@ type Change struct {
 // that a condition names.
 func Diff(a, b Policy) []Change {
 	var out []Change
+	before, after := a.decisions(), b.decisions()
 	for i := range calls {
-		if c, differs := change(calls[i].name, a.decision(calls[i].name), b.decision(calls[i].name)); differs {
+		if c, differs := change(calls[i].name, before[calls[i].name], after[calls[i].name]); differs {
 			out = append(out, c)
 		}
 	}

@@ -53,18 +53,24 @@ const noRule = "no rule names it"
 // order, then one without.
 type decision []Rule
 
-func (p Policy) decision(name string) decision {
-	var d decision
+// decisions goes through the rules once.
+func (p Policy) decisions() map[string]decision {
+	all := make(map[string]decision, len(calls))
 	for _, r := range p.Rules {
-		if !slices.Contains(r.Calls, name) {
-			continue
-		}
-		d = append(d, Rule{When: r.When, Do: r.Do, Why: r.Why})
-		if len(r.When) == 0 {
-			return d
+		for _, name := range r.Calls {
+			d := all[name]
+			if n := len(d); n == 0 || len(d[n-1].When) > 0 { // not decided yet
+				all[name] = append(d, Rule{When: r.When, Do: r.Do, Why: r.Why})
+			}
 		}
 	}
-	return append(d, Rule{Do: p.Default, Why: noRule})
+	for i := range calls {
+		d := all[calls[i].name]
+		if n := len(d); n == 0 || len(d[n-1].When) > 0 {
+			all[calls[i].name] = append(d, Rule{Do: p.Default, Why: noRule})
+		}
+	}
+	return all
 }
 
 func (d decision) equal(other decision) bool {
@@ -82,8 +88,9 @@ func intersect(p, q Policy) Policy {
 		d     decision
 	}
 	var groups []group
+	ours, theirs := p.decisions(), q.decisions()
 	for i := range calls {
-		d := pairs(p.decision(calls[i].name), q.decision(calls[i].name))
+		d := pairs(ours[calls[i].name], theirs[calls[i].name])
 		if last := d[len(d)-1]; len(d) == 1 && last.Do == out.Default && last.Why == noRule {
 			continue
 		}

@@ -74,29 +74,16 @@ func RefusedNames() []string {
 // some arguments, sorted by name.
 func (p Policy) Dangerous() []Danger {
 	var out []Danger
+	all := p.decisions()
 	for _, name := range RefusedNames() {
-		if p.mayRun(name) {
+		runs := slices.ContainsFunc(all[name], func(r Rule) bool {
+			return r.Do.Runs() && !(name == "clone" && r.withoutNamespaces())
+		})
+		if runs {
 			out = append(out, Danger{name, WhyRefused(name)})
 		}
 	}
 	return out
-}
-
-// mayRun reports whether some arguments let a call run.
-func (p Policy) mayRun(name string) bool {
-	var rules []Rule
-	for _, r := range p.Rules {
-		if slices.Contains(r.Calls, name) {
-			rules = append(rules, r)
-		}
-	}
-	l := reduce(rules, p.Default)
-	if l.last.Runs() {
-		return true
-	}
-	return slices.ContainsFunc(l.rules, func(r Rule) bool {
-		return r.Do.Runs() && !(name == "clone" && r.withoutNamespaces())
-	})
 }
 
 // withoutNamespaces reports whether the conditions hold only for a clone that
