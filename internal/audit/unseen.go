@@ -22,6 +22,9 @@ func Unseen(box *spec.Sandbox, path string) error {
 			shown = append(shown, b.Source)
 		}
 	}
+	if box.Rootfs != nil {
+		shown = append(shown, box.Rootfs.Source)
+	}
 	for _, v := range box.Volumes {
 		shown = append(shown, v.Source)
 	}

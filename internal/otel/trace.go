@@ -120,14 +120,18 @@ func (l *Lives) begin(r event.Record) {
 		return
 	}
 	trace := sha256.Sum256([]byte("nucleus " + r.Sandbox.ID + " " + strconv.FormatInt(r.Time.UnixNano(), 10)))
-	at := &life{root: Span{Trace: [16]byte(trace[:16]), Name: "sandbox " + c.Command.Program, Start: r.Time}}
+	at := &life{root: Span{Trace: [16]byte(trace[:16]), Name: limit("sandbox " + c.Command.Program), Start: r.Time}}
 	at.root.ID = spanID(at.root.Trace, "")
 	at.root.Attrs = []Attr{{"container.id", r.Sandbox.ID}, {"container.runtime.name", "nucleus"}, {"process.command", limit(c.Command.Program)}}
 	if r.Sandbox.Name != "" {
 		at.root.Attrs = append(at.root.Attrs, Attr{"container.name", limit(r.Sandbox.Name)})
 	}
 	if c.Command.Omitted == 0 {
-		at.root.Attrs = append(at.root.Attrs, Attr{"process.command_args", append([]string{c.Command.Program}, c.Command.Args...)})
+		args := []string{limit(c.Command.Program)}
+		for _, a := range c.Command.Args {
+			args = append(args, limit(a))
+		}
+		at.root.Attrs = append(at.root.Attrs, Attr{"process.command_args", args})
 	}
 	if c.Detached {
 		at.root.Attrs = append(at.root.Attrs, Attr{"nucleus.detached", true})
@@ -234,12 +238,13 @@ func later(end, start time.Time) time.Time {
 	return end
 }
 
-// limit bounds what an attribute says.
+// limit bounds what an attribute says. A collector refuses everything that comes
+// with a text that is not UTF-8, so a letter is not cut in two.
 func limit(s string) string {
-	if len(s) <= maxText {
-		return s
+	if len(s) > maxText {
+		s = s[:maxText] + "..."
 	}
-	return s[:maxText] + "..."
+	return strings.ToValidUTF8(s, "")
 }
 
 // flat is the data of an event as attributes.
