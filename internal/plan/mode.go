@@ -106,7 +106,7 @@ var invariants = [...]Invariant{
 		Why:  "ABI 6 is the first with every right that changes a file (truncate is ABI 3, device ioctl ABI 5) and both scopes: the second wall is whole. Later ones add logs, and the refusal of sockets in shared directories",
 		Fix:  "boot Linux 6.12 or newer, with landlock in lsm="},
 	{ID: "no-trace", From: spec.ModeStrictAgent, When: Planned, found: foundTrace,
-		What: "no calls are recorded but those that the policy refuses",
+		What: "no calls are recorded but those that explain a refusal: what the policy refuses, and files if --explain asks",
 		Why:  "whoever records what a program does in order to allow it later must not do so where it counts",
 		Fix:  "learn in agent mode, then run under what was learnt"},
 	{ID: "cgroup-limits", From: spec.ModeStrictAgent, When: Planned, found: foundNoCgroup,

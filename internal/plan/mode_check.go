@@ -195,8 +195,8 @@ func foundUnpinned(s subject) string {
 
 func foundTrace(s subject) string {
 	for _, st := range s.plan.Steps {
-		if l, ok := st.Do.(Listen); ok && l.Level > seccomp.Refusals {
-			return "more than refusals is recorded"
+		if l, ok := st.Do.(Listen); ok && l.Level > seccomp.Files { // which --explain=files asks for
+			return "every call is recorded"
 		}
 	}
 	return ""
