@@ -63,7 +63,7 @@ func (p Policy) Observed(l Level) Policy {
 // observed is the answer that lets a listener see a refusal.
 func observed(a Action) Action {
 	switch a {
-	case Errno("ENOSYS"), Errno("ENOPROTOOPT"), KillProcess, UserNotify, Allow, Log:
+	case Errno("ENOSYS"), Errno("ENOPROTOOPT"), KillProcess, KillThread, Trap, UserNotify, Allow, Log:
 		return a
 	}
 	return UserNotify

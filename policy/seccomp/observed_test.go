@@ -90,3 +90,24 @@ func TestPass(t *testing.T) {
 		}
 	}
 }
+
+// TestObservedKills: a listener answers with errors alone, so what ends a program
+// or sends it a signal stays with the filter.
+func TestObservedKills(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	for range 200 {
+		p := overlapping(r)
+		for l := Refusals; l <= Everything; l++ {
+			o := p.Observed(l)
+			for range 100 {
+				name := []string{"read", "socket", "ioctl", "clone", "openat", "close"}[r.IntN(6)]
+				nr, _ := AMD64.Number(name)
+				args := [6]uint64{uint64(r.IntN(4)), uint64(r.IntN(4))}
+				want, got := p.Decide(AMD64, nr, args), o.Decide(AMD64, nr, args)
+				if _, errno := want.Errno(); errno && got.Runs() && got != UserNotify || !errno && !want.Runs() && got != want {
+					t.Fatalf("%s%v at level %d: %s is %s to a sandbox that is watched\n%s", name, args, l, want, got, p)
+				}
+			}
+		}
+	}
+}
