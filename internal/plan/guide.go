@@ -140,7 +140,7 @@ func (b *builder) guideAsk(line func(...string)) {
 	line("- to run programs from it: `-v PATH:PATH:ro,exec`, `--workspace DIR,exec`, `--tmpfs /tmp:1G,exec`")
 	line("- more scratch space: `--scratch SIZE`; more memory: `--memory SIZE`")
 	line("- more processes: `--pids N`; more time: `--timeout DURATION`")
-	line("- the network, capabilities, mounts: no flag allows them")
+	line("- a system call or a capability: `--policy FILE`; the network, mounts: no flag allows them")
 	if b.spec.Mode != spec.ModeAgent {
 		line("- it runs in the mode ", b.spec.Mode.String(), ", which may refuse some of these flags")
 	}
