@@ -397,7 +397,11 @@ func (r *run) settle() error {
 // gone prefers what a dead child said to what its death made fail here.
 func (r *run) gone(err error) error {
 	var b [8]byte
-	if n, _, e := r.receive(b[:], false); e == nil && n == len(b) {
+	n, passed, e := r.receive(b[:], false)
+	if passed != kernel.None {
+		err = errors.Join(err, passed.Close())
+	}
+	if e == nil && n == len(b) {
 		if kind, value := pid1.Decode(b[:]); kind >= 0 {
 			return r.stepReport(kind, value)
 		}

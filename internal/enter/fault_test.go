@@ -53,7 +53,9 @@ func look(t *testing.T) state {
 func wantFailure(t *testing.T, a *attempt, step int) *StepError {
 	t.Helper()
 	b, err := Start(a.Request)
-	if err == nil {
+	if err != nil {
+		a.served.Wait()
+	} else {
 		if _, e := finish(b); e != nil {
 			t.Error(e)
 		}

@@ -112,6 +112,8 @@ type attempt struct {
 	Request
 	ran   *os.File // where the workload's words arrive
 	stdio []*os.File
+
+	served sync.WaitGroup // by who answers for a listener
 }
 
 // prepare makes the request for a sandbox that runs a shell script. The
@@ -167,7 +169,9 @@ func request(s *spec.Sandbox, script string) (*attempt, error) {
 	a.Request = Request{Plan: p, Host: h, Name: fmt.Sprintf("test-%d-%d", os.Getpid(), serial()), Stdio: []int{fd, fd, fd, int(w.Fd())}}
 	for _, st := range p.Steps {
 		if l, ok := st.Do.(plan.Listen); ok {
-			a.Listener = func(fd kernel.FD) { go observe.New(l.Policy, l.Program.Arch, 100, observe.Job).Serve(fd) }
+			a.Listener = func(fd kernel.FD) {
+				a.served.Go(func() { observe.New(l.Policy, l.Program.Arch, 100, observe.Job).Serve(fd) })
+			}
 		}
 	}
 	return a, nil
@@ -211,6 +215,7 @@ func (a *attempt) run() (string, syscall.WaitStatus, error) {
 		return words, 0, errors.Join(err, e)
 	}
 	status, err := finish(b)
+	a.served.Wait()
 	words, e := a.words()
 	return words, status, errors.Join(err, e)
 }
