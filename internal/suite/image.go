@@ -24,7 +24,7 @@ const guestSuite = "trixie"
 
 var guestPackages = []string{
 	"linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "dbus-user-session", "libpam-systemd",
-	"uidmap", "iproute2", "nftables", "procps", "busybox-static", "python3-minimal", "bubblewrap",
+	"uidmap", "iproute2", "nftables", "procps", "busybox-static", "python3", "bubblewrap",
 }
 
 // guestService starts the tests; what it runs lies on the second disk, so that
