@@ -69,7 +69,7 @@ func refusals(t *testing.T) []refusal {
 		}, {
 			name: "a new file of the host", script: "echo x >" + dir + "/new2", level: nucleus.Files,
 			want: nucleus.Denial{Layer: "missing", What: "write", Object: dir + "/new2", Errno: "ENOENT", Allow: "-v " + dir + ":" + dir + ":rw", Inferred: true},
-			rule: "it exists on the host", fixed: set(volume(dir, true, false)),
+			rule: "its directory exists on the host", fixed: set(volume(dir, true, false)),
 		}, {
 			name: "time", box: spec.Sandbox{Timeout: 300 * time.Millisecond}, script: "sleep 0.45",
 			want: nucleus.Denial{Layer: "time", What: "run longer", Object: "than 300ms", Allow: "--timeout 600ms"},

@@ -36,7 +36,8 @@ type Watch struct {
 	Names bool
 	// Most bounds the number of different calls that are remembered; 0: 10000.
 	Most int
-	// Optional does without where the kernel has no listeners (before 5.0).
+	// Optional does without where the kernel has no listeners (before 5.0), and
+	// where the sandbox's own policy leaves no room for one.
 	Optional bool
 
 	recorder *observe.Recorder

@@ -68,6 +68,7 @@ type options struct {
 	compile compileOptions
 
 	explain explainOptions
+	why     whyOptions
 }
 
 // flag finds a flag by its long name or its letter.

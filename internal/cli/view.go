@@ -30,7 +30,7 @@ type viewOptions struct {
 type filter struct{ key, value string }
 
 // viewCommands look at sandboxes and change nothing.
-var viewCommands = []*command{&psCommand, &inspectCommand, &logsCommand, &statsCommand, &topCommand, &eventsCommand, &auditCommand, &policyCommand, &seccompCommand, &explainCommand}
+var viewCommands = []*command{&psCommand, &inspectCommand, &logsCommand, &statsCommand, &topCommand, &eventsCommand, &auditCommand, &policyCommand, &seccompCommand, &explainCommand, &whyCommand}
 
 var formatFlags = []flag{
 	{name: "format", arg: "TEMPLATE", group: "Output", set: setFormat,

@@ -131,10 +131,15 @@ func (j *Judge) mounted(d Denial, at, errno string, exec bool) Denial {
 		d.Say = "This place is read-only; write to another one that the guide " + plan.GuidePath + " names."
 	}
 	switch {
-	case !ok || p.Path == "":
+	case !ok && exec:
+		d.Rule = "nothing in the sandbox's own root may be executed"
+		d.Otherwise = "run it from a --workspace, a volume or a --tmpfs with exec"
+	case !ok && within(at, "/proc"):
+		d.Rule = "what would change the kernel or other processes is read-only in /proc"
+	case !ok:
 		d.Rule = "the sandbox's own root is read-only"
 		d.Otherwise = "write to /tmp, the home directory or a --workspace"
-		if dir := top(at, d.What == "make the directory"); dir != "" && !exec {
+		if dir := top(at, d.What == "make the directory"); dir != "" {
 			d.Allow = flag("--tmpfs ", dir)
 		}
 	case p.Because == "toolchain":
@@ -247,6 +252,9 @@ func (j *Judge) absent(d Denial, c Call, name string) (Denial, bool) {
 		}
 		what := d.What
 		d = j.missing(d, show, at, mode)
+		if at != name {
+			d.Rule = "its directory exists on the host and is not in the sandbox, which sees only what it is given"
+		}
 		d.What, d.Object = what, name
 		return d, true
 	}

@@ -30,6 +30,44 @@ func RouteTo(to netip.AddrPort) error {
 	return connect(unix.AF_INET6, unix.SOCK_DGRAM, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
 }
 
+// ReachTCP connects to an address, waits at most so many milliseconds, and hangs up.
+func ReachTCP(to netip.AddrPort, wait int) error {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
+	if to.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, sa); !errors.Is(err, unix.EINPROGRESS) {
+		return err
+	}
+	n := 0
+	err = retry(func() (e error) {
+		n, e = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, wait)
+		return e
+	})
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return unix.ETIMEDOUT
+	}
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = syscall.Errno(code)
+	}
+	return err
+}
+
+// TmpFile is the flag that makes a file without a name in a directory.
+const TmpFile = unix.O_TMPFILE
+
+// MayAccess asks whether this process may use a file so: bits of access(2).
+func MayAccess(path string, bits uint32) error { return unix.Faccessat(unix.AT_FDCWD, path, bits, 0) }
+
 // ReachUnix connects to a unix socket, by its path or, after an @, its abstract
 // name, and hangs up. Nothing is sent.
 func ReachUnix(name string) error {

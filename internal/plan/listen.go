@@ -33,11 +33,11 @@ func (b *builder) listen() {
 	if b.cmd.Observe == 0 {
 		return
 	}
-	switch {
-	case b.host.SeccompFlags == 0:
-		b.fail("observe", "this kernel has no listeners for seccomp filters (SECCOMP_FILTER_FLAG_NEW_LISTENER, Linux 5.0)", "use --explain=off")
+	if err := Watchable(b.spec, b.host); err != nil {
+		b.errs = append(b.errs, err)
 		return
-	case b.cmd.Detach:
+	}
+	if b.cmd.Detach {
 		b.fail("observe", "nobody would be there to see what a detached sandbox is refused", "use --explain=off")
 		return
 	}

@@ -23,6 +23,14 @@ func askFiles(verb string, a []string) (string, bool) {
 			err = f.Close()
 		}
 		return verdict(err), true
+	case "access": // bits of access(2)
+		return verdict(kernel.MayAccess(word(a, 1), uint32(number(word(a, 0))))), true
+	case "kind":
+		info, err := os.Stat(word(a, 0))
+		if err != nil {
+			return verdict(err), true
+		}
+		return "ok:" + info.Mode().Type().String()[:1], true
 	case "exists":
 		_, err := os.Lstat(word(a, 0))
 		return verdict(err), true
@@ -46,7 +54,8 @@ func askFiles(verb string, a []string) (string, bool) {
 
 func open(mode, path string) string {
 	flags := map[string]int{
-		"r": syscall.O_RDONLY, "w": syscall.O_WRONLY, "rw": syscall.O_RDWR, "new": syscall.O_CREAT | syscall.O_EXCL | syscall.O_WRONLY,
+		"tmp": kernel.TmpFile | syscall.O_WRONLY, // leaves no trace
+		"r":   syscall.O_RDONLY, "w": syscall.O_WRONLY, "rw": syscall.O_RDWR, "new": syscall.O_CREAT | syscall.O_EXCL | syscall.O_WRONLY,
 	}[mode]
 	fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0o644)
 	if err == nil {

@@ -25,6 +25,12 @@ func askOthers(verb string, a []string) (string, bool) {
 			err = kernel.RouteTo(to)
 		}
 		return verdict(err), true
+	case "tcp":
+		to, err := netip.ParseAddrPort(word(a, 0))
+		if err == nil {
+			err = kernel.ReachTCP(to, 2000)
+		}
+		return verdict(err), true
 	case "devices":
 		return devices(), true
 	}
