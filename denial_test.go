@@ -12,6 +12,9 @@ import (
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -31,6 +34,9 @@ type refusal struct {
 func refusals(t *testing.T) []refusal {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "out"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	tool := filepath.Join(dir, "tool")
@@ -71,6 +77,20 @@ func refusals(t *testing.T) []refusal {
 			want: nucleus.Denial{Layer: "missing", What: "write", Object: dir + "/new2", Errno: "ENOENT", Allow: "-v " + dir + ":" + dir + ":rw", Inferred: true},
 			rule: "its directory exists on the host", fixed: set(volume(dir, true, false)),
 		}, {
+			name: "a capability", script: `python3 -c 'import socket; socket.create_server(("127.0.0.1", 80))'`, level: nucleus.Files,
+			want: nucleus.Denial{Layer: "capability", What: "listen on", Object: "127.0.0.1:80", Errno: "EACCES", Allow: "--caps-policy FILE that keeps NET_BIND_SERVICE", Inferred: true},
+			rule: "CAP_NET_BIND_SERVICE", fixed: func(s *spec.Sandbox) {
+				kept := caps.Keep(1 << 10)
+				s.Policy = &policy.Policy{Caps: &kept}
+			},
+		}, {
+			name: "a rule of the policy", box: spec.Sandbox{Policy: narrow("/data/out"), Volumes: volume("/data", true, false)}, script: "echo x >>/data/tool", level: nucleus.Files,
+			want: nucleus.Denial{
+				Layer: "landlock", What: "write", Object: "/data/tool", Errno: "EACCES",
+				Allow: "a rule for it in the Landlock policy: write-file below /data", Inferred: true,
+			},
+			rule: "the policy's Landlock rules do not allow write-file", fixed: func(s *spec.Sandbox) { s.Policy = narrow("/data") },
+		}, {
 			name: "time", box: spec.Sandbox{Timeout: 300 * time.Millisecond}, script: "sleep 0.45",
 			want: nucleus.Denial{Layer: "time", What: "run longer", Object: "than 300ms", Allow: "--timeout 600ms"},
 			rule: "the timeout (--timeout 300ms) ended it", fixed: func(s *spec.Sandbox) { s.Timeout = 600 * time.Millisecond },
@@ -84,6 +104,14 @@ func refusals(t *testing.T) []refusal {
 			rule: "it exists on the host",
 		},
 	}
+}
+
+// narrow is a policy that allows everything but writing outside of a directory.
+func narrow(writable string) *policy.Policy {
+	const change = landlock.WriteFile | landlock.Truncate | landlock.MakeReg
+	return &policy.Policy{Landlock: &landlock.Config{HandleFS: change, Rules: []landlock.PathRule{
+		{Path: writable, Allow: change, Why: "a test"}, {Path: "/dev", Allow: change, Why: "a test"},
+	}}}
 }
 
 // explained runs a script and returns what is said of it.
@@ -100,6 +128,7 @@ func (r *refusal) explained(t *testing.T, box spec.Sandbox, level nucleus.Level)
 // of the explanation the same succeeds.
 func TestDenials(t *testing.T) {
 	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Program("python3"))
 	for _, r := range refusals(t) {
 		t.Run(r.name, func(t *testing.T) {
 			all, out, err := r.explained(t, r.box, r.level)
