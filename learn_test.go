@@ -92,3 +92,81 @@ unshare -m true; echo x >/usr/x; /tmp/none; true`
 		t.Log(text)
 	}
 }
+
+// storm opens a file many times from threads and processes that signals interrupt
+// all the time, and kills processes while they wait for answers.
+const storm = `
+import os, signal, threading
+signal.signal(signal.SIGALRM, lambda *a: None)
+def work(n, name):
+    for _ in range(n):
+        os.close(os.open(name, os.O_RDONLY))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+threads = [threading.Thread(target=work, args=(20, "/etc/passwd")) for _ in range(100)]
+[t.start() for t in threads]; [t.join() for t in threads]
+signal.setitimer(signal.ITIMER_REAL, 0) # Python does not repeat a fork that a signal has ended
+for _ in range(5):
+    pids = []
+    for _ in range(30):
+        pid = os.fork()
+        if pid == 0:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            work(10, "/etc/group")
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+for _ in range(50):
+    pid = os.fork()
+    if pid == 0:
+        work(100000, "/etc/hosts")
+        os._exit(1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+print("done")
+`
+
+// TestLearningInAStorm: nothing hangs, and a call that was interrupted and made
+// again is counted once, also on a kernel whose notifications signals interrupt.
+func TestLearningInAStorm(t *testing.T) {
+	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Program("python3"))
+	for _, tc := range []struct {
+		name string
+		keep uint32 // of the listener's flags
+	}{{"as this kernel does", ^uint32(0)}, {"as before 5.19", 1 << 3}} {
+		t.Run(tc.name, func(t *testing.T) {
+			cmd := nucleus.Command(&spec.Sandbox{Toolchain: true, Timeout: patience() * 3}, "python3", "-c", storm)
+			cmd.Watch = &nucleus.Watch{Level: nucleus.Everything}
+			cmd.EditPlan(func(p *plan.Plan) {
+				for i := range p.Steps {
+					if l, ok := p.Steps[i].Do.(plan.Listen); ok {
+						l.Flags &= tc.keep
+						p.Steps[i].Do = l
+					}
+				}
+			})
+			out, err := cmd.CombinedOutput()
+			if err != nil || string(out) != "done\n" {
+				t.Fatalf("got %q, %v", out, err)
+			}
+			counts := map[string]int{}
+			calls, lost := cmd.Watch.Calls()
+			for _, c := range calls {
+				if c.Name == "openat" && !c.Change {
+					counts[c.Path] += c.Count
+				}
+			}
+			// Python itself reads none of them, and makes a call again that EINTR ended.
+			if n := counts["/etc/passwd"]; n < 2000 || n > 2200 {
+				t.Errorf("/etc/passwd was opened %d times, want 2000", n)
+			}
+			if n := counts["/etc/group"]; n < 1500 || n > 1650 {
+				t.Errorf("/etc/group was opened %d times, want 1500", n)
+			}
+			if lost != 0 {
+				t.Errorf("%d calls were lost", lost)
+			}
+		})
+	}
+}
