@@ -197,7 +197,7 @@ func (c *Cmd) Plan() (*Plan, error) {
 	}
 	if c.Watch != nil {
 		host.Listeners(&h.facts)
-		c.blind = c.Watch.Optional && plan.Watchable(s, &h.facts) != nil
+		c.blind = c.Watch.Optional && plan.Watchable(&h.facts) != nil
 	}
 	return c.plan(s, h)
 }

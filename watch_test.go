@@ -9,6 +9,8 @@ import (
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/plan"
 	"github.com/nucleus-container/nucleus/internal/sandboxtest"
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -33,6 +35,23 @@ func TestWatchReport(t *testing.T) {
 		}
 		return nil
 	}, without(plan.Listen{}))
+}
+
+// TestWatchUnderANarrowPolicy: what process 1 needs and the policy refuses is
+// still refused to the program, which is watched all the same.
+func TestWatchUnderANarrowPolicy(t *testing.T) {
+	needSandbox(t)
+	p := seccomp.Default().With(seccomp.Rule{Calls: []string{"clone", "setsid", "kill"}, Do: seccomp.Errno("EACCES"), Why: "a test"})
+	for _, level := range []nucleus.Level{nucleus.Refusals, nucleus.Files, nucleus.Everything} {
+		for _, w := range []*nucleus.Watch{nil, {Level: level}} {
+			c := nucleus.Command(&spec.Sandbox{Toolchain: true, Policy: &policy.Policy{Seccomp: &p}}, "sh", "-c", "unshare -U true; (true); echo no")
+			c.Watch = w
+			out, err := c.CombinedOutput()
+			if err == nil || strings.Contains(string(out), "no\n") || !strings.Contains(string(out), "fork") {
+				t.Errorf("watched %t: got %q, %v; want no fork", w != nil, out, err)
+			}
+		}
+	}
 }
 
 // TestWatchSeesRefusals: a refused call is refused with the policy's errno, and

@@ -30,6 +30,9 @@ type screen struct {
 // openScreen makes a terminal of 33 rows and 77 columns.
 func openScreen(t *testing.T) *screen {
 	t.Helper()
+	if os.Getenv("NUCLEUS_STATE_DIR") == "" { // on a terminal, what was refused is kept
+		t.Setenv("NUCLEUS_STATE_DIR", t.TempDir())
+	}
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	check(t, err)
 	check(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nucleus-container/nucleus/internal/child"
 	"github.com/nucleus-container/nucleus/internal/plan"
@@ -47,6 +48,17 @@ func look(t *testing.T) state {
 		}
 	}
 	return state{len(fds), n, len(children)}
+}
+
+// lookAgain looks until there is what there was before, for a few seconds: others
+// mount and unmount on this machine, too.
+func lookAgain(t *testing.T, before state) state {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if now := look(t); now == before || time.Now().After(end) {
+			return now
+		}
+	}
 }
 
 // wantFailure starts a sandbox that must fail at one step, and returns the error.
@@ -104,7 +116,7 @@ func TestEveryOperationCanFail(t *testing.T) {
 			if err := wantFailure(t, a, steps[op]); !errors.Is(err, syscall.ENOSYS) || err.Call == "" {
 				t.Errorf("operation %d of step %d (%s): got %q, %v; want the call and %v", op, steps[op], a.Plan.Steps[steps[op]].Do, err.Call, err.Err, syscall.ENOSYS)
 			}
-			if after := look(t); after != before {
+			if after := lookAgain(t, before); after != before {
 				t.Fatalf("operation %d of step %d (%s): left %+v, before it was %+v", op, steps[op], a.Plan.Steps[steps[op]].Do, after, before)
 			}
 		}
@@ -164,7 +176,7 @@ func TestEveryStepCanFail(t *testing.T) {
 				a.Plan.Steps[i].Do = broken{a.Plan.Steps[i].Do}
 			}
 			wantFailure(t, a, i)
-			if after := look(t); after != before {
+			if after := lookAgain(t, before); after != before {
 				t.Fatalf("step %d (%s): left %+v, before it was %+v", i, a.Plan.Steps[i].Do, after, before)
 			}
 		}

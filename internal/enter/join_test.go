@@ -102,7 +102,7 @@ func TestEveryOperationOfAJoinCanFail(t *testing.T) {
 				if err := wantFailure(t, a, steps[op]); !errors.Is(err, syscall.ENOSYS) || err.Call == "" {
 					t.Errorf("operation %d of step %d: got %q, %v; want the call and %v", op, steps[op], err.Call, err.Err, syscall.ENOSYS)
 				}
-				if after := look(t); after != before {
+				if after := lookAgain(t, before); after != before {
 					t.Fatalf("operation %d of step %d (%s): left %+v, before it was %+v", op, steps[op], a.Plan.Steps[steps[op]].Do, after, before)
 				}
 			}
@@ -142,7 +142,7 @@ func TestPage(t *testing.T) {
 	if _, _, err := Page("bad", []byte("no program"), []int{int(f.Fd())}); !errors.Is(err, syscall.ENOEXEC) {
 		t.Errorf("got %v, want %v", err, syscall.ENOEXEC)
 	}
-	if after := look(t); after != before {
+	if after := lookAgain(t, before); after != before {
 		t.Errorf("left %+v, before it was %+v", after, before)
 	}
 }

@@ -11,14 +11,36 @@ import (
 const passName = "pass (the policy is in force since the listener)"
 
 // initFilter is what process 1 installs for the workload: the policy, or where
-// the listener's filter holds it already, one that allows it to answer. The
+// the listener's filter holds it already, one that allows it to answer: the
 // kernel gives the strictest answer of all filters, and an error is stricter than
-// asking a listener (seccomp(2)).
+// asking a listener (seccomp(2)). What the listener's filter had to allow to
+// process 1 it decides as the policy does.
 func (b *builder) initFilter() seccomp.Program {
 	if b.cmd.Observe == 0 {
 		return b.filter()
 	}
-	return seccomp.Pass(b.arch())
+	p, own := b.seccomp()
+	if !own {
+		return seccomp.Pass(b.arch())
+	}
+	_, then := p.Started(b.cmd.Observe, startRefused(p, b.arch()))
+	return b.compiled(then)
+}
+
+// seccomp is the sandbox's policy about calls, and whether it is its own.
+func (b *builder) seccomp() (p seccomp.Policy, own bool) {
+	if b.spec.Policy != nil && b.spec.Policy.Seccomp != nil {
+		return *b.spec.Policy.Seccomp, true
+	}
+	return seccomp.Default(), false
+}
+
+func (b *builder) compiled(p seccomp.Policy) seccomp.Program {
+	prog, err := p.Compile(b.arch())
+	if err != nil {
+		b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
+	}
+	return prog
 }
 
 func (b *builder) initPolicy() string {
@@ -33,7 +55,7 @@ func (b *builder) listen() {
 	if b.cmd.Observe == 0 {
 		return
 	}
-	if err := Watchable(b.spec, b.host); err != nil {
+	if err := Watchable(b.host); err != nil {
 		b.errs = append(b.errs, err)
 		return
 	}
@@ -41,17 +63,11 @@ func (b *builder) listen() {
 		b.fail("observe", "nobody would be there to see what a detached sandbox is refused", "use --explain=off")
 		return
 	}
-	policy, prog := seccomp.Default(), seccomp.ObservedProgram(b.arch())
-	own := b.spec.Policy != nil && b.spec.Policy.Seccomp != nil
-	if own {
-		policy = *b.spec.Policy.Seccomp
-	}
+	p, own := b.seccomp()
+	prog := seccomp.ObservedProgram(b.arch())
 	if own || b.cmd.Observe != seccomp.Refusals {
-		var err error
-		if prog, err = policy.Observed(b.cmd.Observe).Compile(b.arch()); err != nil {
-			b.errs = append(b.errs, fmt.Errorf("this is a bug in nucleus: %w", err))
-			return
-		}
+		observed, _ := p.Started(b.cmd.Observe, startRefused(p, b.arch()))
+		prog = b.compiled(observed)
 	}
-	b.child("policy.seccomp", Listen{Name: b.spec.Policy.Name(), Level: b.cmd.Observe, Policy: policy, Program: prog, Plain: b.filter(), Flags: b.host.SeccompFlags})
+	b.child("policy.seccomp", Listen{Name: b.spec.Policy.Name(), Level: b.cmd.Observe, Policy: p, Program: prog, Plain: b.filter(), Flags: b.host.SeccompFlags})
 }

@@ -1,41 +1,34 @@
 package plan
 
 import (
-	"fmt"
+	"slices"
 
 	"github.com/nucleus-container/nucleus/internal/facts"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
-	"github.com/nucleus-container/nucleus/spec"
 )
 
-// Watchable is an error if a sandbox of this description cannot be watched on
-// this machine.
-//
-// A filter with a listener is installed before process 1 is executed, so it also
-// decides about the calls that hand over the listener, and about those of process
-// 1. A policy of one's own need not allow them: its filter alone is installed after them.
-// The first would wait for an answer that nobody gives.
-func Watchable(s *spec.Sandbox, h *facts.Host) error {
+// Watchable is an error if a sandbox cannot be watched on this machine.
+func Watchable(h *facts.Host) error {
 	if h.SeccompFlags == 0 {
 		return &Unsupported{Field: "observe", Why: "this kernel has no listeners for seccomp filters (SECCOMP_FILTER_FLAG_NEW_LISTENER, Linux 5.0)", Fix: "use --explain=off"}
 	}
-	if s.Policy == nil || s.Policy.Seccomp == nil {
-		return nil
-	}
-	arch := seccomp.AMD64
-	if h.Arch == "arm64" {
-		arch = seccomp.ARM64
-	}
+	return nil
+}
+
+// startRefused are the calls that a policy refuses and that come between its
+// listener and the program: a filter with a listener is installed before process
+// 1 is executed, so it also decides about the calls that hand over the listener,
+// and about those of process 1. A policy of one's own need not allow them: its
+// filter alone is installed after them.
+func startRefused(p seccomp.Policy, arch seccomp.Arch) (names []string) {
 	for _, c := range startCalls() {
 		nr, ok := arch.Number(c.name)
-		if a := s.Policy.Seccomp.Decide(arch, nr, c.args); ok && a != seccomp.Allow && a != seccomp.Log {
-			return &Unsupported{
-				Field: "observe", Why: fmt.Sprintf("a sandbox can only be watched if its policy allows what process 1 needs, and it refuses %s", c.name),
-				Fix: "use --explain=off, or allow it",
-			}
+		a := p.Decide(arch, nr, c.args)
+		if ok && a != seccomp.Allow && a != seccomp.Log && !slices.Contains(names, c.name) {
+			names = append(names, c.name)
 		}
 	}
-	return nil
+	return names
 }
 
 type startCall struct {

@@ -1,9 +1,7 @@
 package plan
 
 import (
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/nucleus-container/nucleus/policy"
@@ -12,25 +10,34 @@ import (
 )
 
 // TestWatchable: a policy that refuses what comes between the listener and the
-// workload is an error, not a start that waits for ever.
+// workload does not hold up the start, and is in force for the workload.
 func TestWatchable(t *testing.T) {
 	h := loadHost(t, "debian12-hybrid-root")
 	h.SeccompFlags = 8
-	with := func(p seccomp.Policy) *spec.Sandbox { return &spec.Sandbox{Policy: &policy.Policy{Seccomp: &p}} }
-	if err := Watchable(with(seccomp.Default()), h); err != nil {
-		t.Errorf("the default policy: %v", err)
+	if err := Watchable(h); err != nil {
+		t.Errorf("a kernel with listeners: %v", err)
 	}
 	for _, c := range startCalls() {
 		refuses := seccomp.Default()
-		refuses.Rules = append([]seccomp.Rule{{Calls: []string{c.name}, Do: seccomp.Errno("EPERM"), Why: "a test"}}, slices.Clone(refuses.Rules)...)
-		_, err := Build(with(refuses), h, Command{Name: "true", Observe: seccomp.Refusals})
-		var u *Unsupported
-		if !errors.As(err, &u) || u.Field != "observe" || !strings.Contains(u.Why, c.name) {
-			t.Errorf("%s: got %v", c.name, err)
+		refuses.Rules = append([]seccomp.Rule{{Calls: []string{c.name}, Do: seccomp.Errno("EACCES"), Why: "a test"}}, slices.Clone(refuses.Rules)...)
+		for l := seccomp.Refusals; l <= seccomp.Everything; l++ {
+			p, err := Build(&spec.Sandbox{Policy: &policy.Policy{Seccomp: &refuses}}, h, Command{Name: "true", Observe: l})
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			first, then := find[Listen](p).Program, find[Seccomp](p).Program
+			nr, _ := seccomp.AMD64.Number(c.name)
+			d := seccomp.Data{NR: nr, Arch: seccomp.AMD64.AuditArch(), Args: c.args}
+			if got := first.Eval(d); got != seccomp.Allow {
+				t.Errorf("level %d: process 1 is answered %s to %s", l, got, c.name)
+			}
+			if got := then.Eval(d); got != "EACCES" {
+				t.Errorf("level %d: the program is answered %s to %s", l, got, c.name)
+			}
 		}
 	}
 	h.SeccompFlags = 0
-	if err := Watchable(&spec.Sandbox{}, h); err == nil {
+	if err := Watchable(h); err == nil {
 		t.Error("a kernel without listeners is watched")
 	}
 }

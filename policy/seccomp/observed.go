@@ -60,6 +60,29 @@ func (p Policy) Observed(l Level) Policy {
 	return o
 }
 
+// Started splits p, as observed at a level, for a program that somebody starts who
+// must make the named calls himself although p refuses them: observed allows
+// them to both, without asking, and then, which is installed for the program
+// alone, decides about them as p does. Together they allow nothing that p does
+// not allow.
+func (p Policy) Started(l Level, calls []string) (observed, then Policy) {
+	observed = p.Observed(l)
+	then = Policy{Default: Allow, Unknown: Allow}
+	if len(calls) == 0 {
+		return observed, then
+	}
+	// After the rule about second listeners, which holds for everyone.
+	observed.Rules = slices.Insert(observed.Rules, 1, Rule{Calls: calls, Do: Allow, Why: "who starts the program makes them; the program's own filter decides for it"})
+	for _, r := range p.Rules {
+		r.Calls = slices.DeleteFunc(slices.Clone(r.Calls), func(name string) bool { return !slices.Contains(calls, name) })
+		if len(r.Calls) > 0 {
+			then.Rules = append(then.Rules, r)
+		}
+	}
+	then.Rules = append(then.Rules, Rule{Calls: calls, Do: p.Default, Why: "no rule allows it"})
+	return observed, then
+}
+
 // observed is the answer that lets a listener see a refusal.
 func observed(a Action) Action {
 	switch a {

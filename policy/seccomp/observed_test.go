@@ -45,6 +45,40 @@ func TestObservedAllowsNothingMore(t *testing.T) {
 
 var words = []uint64{0, 1, 2, 3, 6, 8, 10, 16, 17, 31, 35, 0x5412, 0x541c, 0x1000, 0x8000, 0x20000, 0x7e020000, 0xffffffff, 1 << 32, 1<<32 | 0x5412, ^uint64(0)}
 
+// TestStartedAllowsNothingMore: whatever a policy refuses to who starts a
+// program, both filters together decide as the policy, or leave it to the listener.
+func TestStartedAllowsNothingMore(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	plain := Default().With(
+		Rule{Calls: []string{"clone", "kill", "seccomp"}, Do: Errno("EACCES"), Why: "a test"},
+		Rule{Calls: []string{"ioctl"}, When: []Cond{is(1, 3)}, Do: Errno("ENOSYS"), Why: "a test"},
+		Rule{Calls: []string{"sendmsg", "ioctl"}, Do: Errno("EPERM"), Why: "a test"})
+	refused := []string{"clone", "kill", "seccomp", "ioctl", "sendmsg"}
+	for l := Refusals; l <= Everything; l++ {
+		first, then := plain.Started(l, refused)
+		a, b := compiled(t, first, AMD64), compiled(t, then, AMD64)
+		for range 60_000 {
+			nr := rng.Uint32N(480)
+			if rng.IntN(3) == 0 {
+				nr, _ = AMD64.Number(refused[rng.IntN(len(refused))])
+			}
+			var args [6]uint64
+			for i := range args {
+				args[i] = words[rng.IntN(len(words))]
+			}
+			d := Data{NR: nr, Arch: AMD64.AuditArch(), Args: args}
+			want, got := plain.Decide(AMD64, nr, args), Stricter(a.Eval(d), b.Eval(d))
+			name, _ := AMD64.Name(nr)
+			switch {
+			case got == UserNotify && want != KillProcess, got == want:
+			case name == "seccomp" && got == Errno("EBUSY"):
+			default:
+				t.Fatalf("level %d: %s%x: got %s, want %s", l, name, args, got, want)
+			}
+		}
+	}
+}
+
 // TestObservedSeesRefusals: what is refused for good is seen, what has a fallback
 // is answered at once, and what is allowed costs nothing.
 func TestObservedSeesRefusals(t *testing.T) {
