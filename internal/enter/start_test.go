@@ -67,7 +67,7 @@ var kinds = []kind{
 	{"held", []sandboxtest.Feature{sandboxtest.Userns}, box(spec.Sandbox{Name: held})},
 	{"strict agent", strict, box(spec.Sandbox{Mode: spec.ModeStrictAgent})},
 	{"rootfs", []sandboxtest.Feature{sandboxtest.Userns}, func(t testing.TB) spec.Sandbox {
-		return spec.Sandbox{Rootfs: &spec.Rootfs{Source: sandboxtest.Rootfs(t, "cat", "readlink")}}
+		return spec.Sandbox{Rootfs: &spec.Rootfs{Source: sandboxtest.Rootfs(t, "cat", "readlink", "sleep")}}
 	}},
 	{"production", strict, func(t testing.TB) spec.Sandbox {
 		return spec.Sandbox{Mode: spec.ModeProduction, Rootfs: attested(t), Workspace: &spec.Bind{Source: t.TempDir()},
@@ -96,7 +96,7 @@ var strict = []sandboxtest.Feature{sandboxtest.Userns, sandboxtest.Cgroup, sandb
 
 // attested is a root with its manifest.
 func attested(t testing.TB) *spec.Rootfs {
-	dir := sandboxtest.Rootfs(t, "cat", "readlink")
+	dir := sandboxtest.Rootfs(t, "cat", "readlink", "sleep")
 	m, err := rootfs.Attest(context.Background(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
