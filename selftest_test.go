@@ -3,6 +3,7 @@ package nucleus_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -202,7 +203,15 @@ func TestSelftestFindsWhatIsMissing(t *testing.T) {
 // place: its file, the link to it and the socket in it are then within reach.
 func TestSelftestFindsAHostDirectory(t *testing.T) {
 	needSandbox(t)
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("/tmp", "nucleus-test-") // short: there is a socket in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := unix.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,8 @@ func TestAttach(t *testing.T) {
 	check(t, s.Process.Signal(syscall.SIGWINCH))
 	s.write(t, "sleep 0.1; stty size\n")
 	s.wait(t, "40 100\r\nprompt>")
-	s.write(t, "sleep 1000\n") // the keys of job control are the sandbox's
-	s.wait(t, "sleep 1000\r\n")
+	s.write(t, "sh -c 'echo as''leep; exec sleep 1000'\n") // the keys of job control are the sandbox's
+	s.wait(t, "asleep\r\n")
 	s.write(t, "\x03")
 	s.wait(t, "^C")
 	s.wait(t, "prompt>")
