@@ -365,7 +365,9 @@ func TestRingKeepsItsLimit(t *testing.T) {
 				t.Errorf("at most %d bytes were there at once, want up to %d", most, limit)
 			}
 			out, err := read(t, w.dir)
-			if !strings.HasSuffix(lines(1, 8000), out) || !strings.HasSuffix(lines(2, 8000), err) || out+err == "" {
+			// Of one file, all that is left may be the end of one line, which is not read.
+			empty := out+err == "" && tc.files > 1
+			if !strings.HasSuffix(lines(1, 8000), out) || !strings.HasSuffix(lines(2, 8000), err) || empty {
 				t.Errorf("got %d and %d bytes that are not the end of what was written", len(out), len(err))
 			}
 		})
