@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/internal/plan"
@@ -101,7 +102,7 @@ signal.signal(signal.SIGALRM, lambda *a: None)
 def work(n, name):
     for _ in range(n):
         os.close(os.open(name, os.O_RDONLY))
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
 threads = [threading.Thread(target=work, args=(20, "/etc/passwd")) for _ in range(100)]
 [t.start() for t in threads]; [t.join() for t in threads]
 signal.setitimer(signal.ITIMER_REAL, 0) # Python does not repeat a fork that a signal has ended
@@ -110,7 +111,7 @@ for _ in range(5):
     for _ in range(30):
         pid = os.fork()
         if pid == 0:
-            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
             work(10, "/etc/group")
             os._exit(0)
         pids.append(pid)
@@ -131,12 +132,13 @@ print("done")
 func TestLearningInAStorm(t *testing.T) {
 	needSandbox(t)
 	sandboxtest.Need(t, sandboxtest.Program("python3"))
+	tick := fmt.Sprint((sandboxtest.Slow() * time.Millisecond).Seconds()) // a slow machine does nothing else otherwise
 	for _, tc := range []struct {
 		name string
 		keep uint32 // of the listener's flags
 	}{{"as this kernel does", ^uint32(0)}, {"as before 5.19", 1 << 3}} {
 		t.Run(tc.name, func(t *testing.T) {
-			cmd := nucleus.Command(&spec.Sandbox{Toolchain: true, Timeout: patience() * 3}, "python3", "-c", storm)
+			cmd := nucleus.Command(&spec.Sandbox{Toolchain: true, Timeout: patience() * 3}, "python3", "-c", strings.ReplaceAll(storm, "TICK", tick))
 			cmd.Watch = &nucleus.Watch{Level: nucleus.Everything}
 			cmd.EditPlan(func(p *plan.Plan) {
 				for i := range p.Steps {
