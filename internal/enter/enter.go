@@ -462,11 +462,11 @@ func (r *run) message() (done bool, err error) {
 func (r *run) letOn() error {
 	if r.req.Held != nil { // first: it tells of what the audit refuses, too
 		if err := r.req.Held(r.box); err != nil {
-			return err
+			return r.gone(err)
 		}
 	}
 	if err := r.audit(); err != nil {
-		return err
+		return r.gone(err)
 	}
 	if err := r.box.Status.Send([]byte{1}); err != nil {
 		return r.gone(fmt.Errorf("let the sandbox go on: %w", err))

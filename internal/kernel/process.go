@@ -97,12 +97,17 @@ func (w *Waitable) Ended() error {
 }
 
 // Executes reports whether a process executes the memfd of that name, such as
-// SealedImage makes. A process that has done so never goes back.
+// SealedImage makes; one that we may not look into does not. A process that has done so never goes back.
 // The caller holds a pidfd, and asks it afterwards whether that still lives.
 func Executes(pid int, name string) (bool, error) {
 	exe, err := Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
 	if NotExist(err) || IsErrno(err, unix.ESRCH) {
 		return false, os.ErrProcessDone
+	}
+	if IsErrno(err, unix.EACCES) || IsErrno(err, unix.EPERM) {
+		// One that changes its ids cannot be looked into (PR_SET_DUMPABLE) until it
+		// executes something.
+		return false, nil
 	}
 	return exe == "/memfd:"+name+" (deleted)", err
 }

@@ -177,9 +177,9 @@ func TestCutFramesNeverMix(t *testing.T) {
 	}
 	stop, done := make(chan bool), make(chan error)
 	go func() {
-		long := encode(0, f{2, 1, strings.Repeat("a", 60000), false})
-		pair := encode(0, f{3, 1, strings.Repeat("b", 50000), false}, f{4, 1, strings.Repeat("c", 50000), true})
-		for {
+		for at := 2.0; ; at += 3 { // no two frames have the same time, as a writer's
+			long := encode(0, f{at, 1, strings.Repeat("a", 60000), false})
+			pair := encode(0, f{at + 1, 1, strings.Repeat("b", 50000), false}, f{at + 2, 1, strings.Repeat("c", 50000), true})
 			for _, b := range [][]byte{long[:50000], pair[:50016], pair} {
 				_, err := file.WriteAt(b, int64(len(first)))
 				if err == nil && len(b) == 50000 {

@@ -316,7 +316,7 @@ func (l *life) do2(code int, args ...string) result {
 
 // meanwhile is what may be said of a sandbox that others stop, remove, rename,
 // kill or start at the same time.
-var meanwhile = regexp.MustCompile(`no sandbox|no such sandbox|is taken|is still running|is running|is not running|is paused|paused already|was removed|has ended|` +
+var meanwhile = regexp.MustCompile(`no sandbox|no such sandbox|is taken|is still running|is running|is not running|is paused|paused already|was removed|has ended|is being started|` +
 	unclear)
 
 // unclear is what is said, less clearly, of a sandbox that ends in the very
