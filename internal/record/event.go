@@ -240,9 +240,10 @@ func (d *Dir) follow(r *reader, f func(Event) error) (*reader, error) {
 		return r, err
 	}
 	// Nobody writes to the file that we had: the end of it first. If the old
-	// file is yet another one, they were renamed twice since we looked.
+	// file is yet another one, they were renamed twice since we looked. Where we
+	// have seen none at all, the old one is new to us as well.
 	err = r.read(f)
-	if err == nil && r.file != nil && old.file != nil {
+	if err == nil && old.file != nil {
 		err = d.between(r, old, f)
 	}
 	if err == nil {
