@@ -1,13 +1,15 @@
 package nucleus_test
 
+import "github.com/nucleus-container/nucleus/internal/probe"
+
 // tinyPrograms end with 7, or wait for a signal.
 var tinyPrograms = map[string][]byte{
-	"exit7": tinyELF(183, []byte{
+	"exit7": probe.Image(183, []byte{
 		0xe0, 0x00, 0x80, 0xd2, // mov x0, 7
 		0xa8, 0x0b, 0x80, 0xd2, // mov x8, 93: exit
 		0x01, 0x00, 0x00, 0xd4, // svc 0
 	}, true),
-	"pause": tinyELF(183, []byte{
+	"pause": probe.Image(183, []byte{
 		0x00, 0x00, 0x80, 0xd2, // mov x0, 0
 		0x01, 0x00, 0x80, 0xd2, // mov x1, 0
 		0x02, 0x00, 0x80, 0xd2, // mov x2, 0

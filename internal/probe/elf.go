@@ -2,8 +2,8 @@ package probe
 
 import "encoding/binary"
 
-// image is an executable of 64 bits, or of 32, that holds nothing but code.
-func image(machine uint16, code []byte, wide bool) []byte {
+// Image is an executable of 64 bits, or of 32, that holds nothing but code.
+func Image(machine uint16, code []byte, wide bool) []byte {
 	le := binary.LittleEndian
 	const base = 0x400000
 	class, headers := byte(2), 64+56

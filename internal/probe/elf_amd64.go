@@ -13,25 +13,25 @@ func program(name string) []byte {
 	}
 	switch name {
 	case "exit7":
-		return image(machine, exit7, true)
+		return Image(machine, exit7, true)
 	case "pause":
-		return image(machine, []byte{
+		return Image(machine, []byte{
 			0xb8, 34, 0, 0, 0, // mov eax, 34: pause
 			0x0f, 0x05, // syscall
 			0xeb, 0xf7, // jmp back
 		}, true)
 	case "int80":
-		return image(machine, slices.Concat([]byte{
+		return Image(machine, slices.Concat([]byte{
 			0xb8, 20, 0, 0, 0, // mov eax, 20: getpid of i386
 			0xcd, 0x80, // int 0x80
 		}, exit7), true)
 	case "x32":
-		return image(machine, slices.Concat([]byte{
+		return Image(machine, slices.Concat([]byte{
 			0xb8, 39, 0, 0, 0x40, // mov eax, 39: getpid, of x32
 			0x0f, 0x05, // syscall
 		}, exit7), true)
 	case "socketcall": // of i386: socket(AF_UNIX, SOCK_STREAM, 0), its arguments in memory
-		return image(i386, []byte{
+		return Image(i386, []byte{
 			0x6a, 0, 0x6a, 1, 0x6a, 1, // push 0; push 1; push 1
 			0x89, 0xe1, // mov ecx, esp
 			0xbb, 1, 0, 0, 0, // mov ebx, 1: SYS_SOCKET

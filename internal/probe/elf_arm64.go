@@ -6,13 +6,13 @@ func program(name string) []byte {
 	const machine = 183
 	switch name {
 	case "exit7":
-		return image(machine, []byte{
+		return Image(machine, []byte{
 			0xe0, 0x00, 0x80, 0xd2, // mov x0, 7
 			0xa8, 0x0b, 0x80, 0xd2, // mov x8, 93: exit
 			0x01, 0x00, 0x00, 0xd4, // svc 0
 		}, true)
 	case "pause":
-		return image(machine, []byte{
+		return Image(machine, []byte{
 			0x00, 0x00, 0x80, 0xd2, // mov x0, 0
 			0x01, 0x00, 0x80, 0xd2, // mov x1, 0
 			0x02, 0x00, 0x80, 0xd2, // mov x2, 0
