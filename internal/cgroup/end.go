@@ -134,15 +134,17 @@ func walk(dir string, f func(path string) error) error {
 	return nil
 }
 
-// retry calls f until it does not say EBUSY, for at most as long as limit, less
-// and less often. A killed process stays in its group until it has exited.
+// retry calls f until it does not say EBUSY, with pauses of at most limit in all,
+// longer and longer. A killed process stays in its group until it has exited, and
+// only in a pause it surely may: time that this process was not given counts not.
 func retry(limit time.Duration, f func() error) error {
-	deadline := time.Now().Add(limit)
+	waited := time.Duration(0)
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		err := f()
-		if !errors.Is(err, syscall.EBUSY) || time.Now().After(deadline) {
+		if !errors.Is(err, syscall.EBUSY) || waited >= limit {
 			return err
 		}
 		time.Sleep(pause)
+		waited += pause
 	}
 }

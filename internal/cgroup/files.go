@@ -35,33 +35,31 @@ func (p *part) write(file, value string) error {
 	return writeAt(int(p.dir.Fd()), p.Path, file, value)
 }
 
-// writeAt writes file below dirfd, which is the directory dir.
+// writeAt writes file below dirfd, which is the directory dir. A signal may
+// interrupt the write, which then changed nothing: a limit of memory in v1 is
+// refused so while a signal is pending, SA_RESTART or not (mem_cgroup_resize_max
+// in mm/memcontrol-v1.c).
 func writeAt(dirfd int, dir, file, value string) error {
 	fd, err := openat(dirfd, file, syscall.O_WRONLY)
 	if err == nil {
 		_, err = syscall.Write(fd, []byte(value))
+		for err == syscall.EINTR {
+			_, err = syscall.Write(fd, []byte(value))
+		}
 		syscall.Close(fd)
 	}
-	return writeError(filepath.Join(dir, file), value, err)
-}
-
-// writeFile is writeAt by path.
-func writeFile(path, value string) error {
-	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
-	if err == nil {
-		_, err = syscall.Write(fd, []byte(value))
-		syscall.Close(fd)
-	}
-	return writeError(path, value, err)
-}
-
-// writeError says what could not be written where.
-func writeError(path, value string, err error) error {
 	if err == nil {
 		return nil
 	}
+	path := filepath.Join(dir, file)
 	return fmt.Errorf("write %s=%s in %s: %w", filepath.Base(path), value, filepath.Dir(path), err)
 }
+
+// writeFile is writeAt by path.
+func writeFile(path, value string) error { return writeAt(atCWD, "", path, value) }
+
+// atCWD is AT_FDCWD, which means for openat that the path says it all.
+const atCWD = -100
 
 // openat opens a control file. A signal may interrupt it: Go's preemption does.
 func openat(dirfd int, file string, flags int) (int, error) {
