@@ -154,6 +154,7 @@ type state struct {
 	cfg  *record.Config
 	rec  *record.Record
 	boot string
+	live bool // it ran when the lock was taken
 	gone bool // its files were removed
 }
 
@@ -191,7 +192,10 @@ func (b *Sandbox) locked(ctx context.Context, f func(*state) error) (err error) 
 	return f(s)
 }
 
-func (s *state) running() bool { return s.rec.State != record.StateEnded && alive(s.rec, s.boot) }
+// running reports whether the sandbox ran when the lock was taken. The kernel is
+// asked only once: one that is killed a moment later has an end that was not
+// settled, and whoever took it for ended would lose its control groups and ids.
+func (s *state) running() bool { return s.live }
 
 func (s *state) save() error { return s.entry.SetRecord(s.rec) }
 
@@ -228,7 +232,10 @@ func (b *Sandbox) identity() (id nucleus.Identity, err error) {
 
 // settle records the end of a run that is over: it may be long ago.
 func (s *state) settle() error {
-	if s.rec.State == record.StateEnded || s.running() {
+	if s.rec.State == record.StateEnded {
+		return nil
+	}
+	if s.live = alive(s.rec, s.boot); s.live {
 		return nil
 	}
 	if s.rec.Pid == 0 {
