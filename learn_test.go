@@ -102,16 +102,22 @@ signal.signal(signal.SIGALRM, lambda *a: None)
 def work(n, name):
     for _ in range(n):
         os.close(os.open(name, os.O_RDONLY))
-signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+def timer(tick): # Python does not repeat what a signal has ended here
+    while True:
+        try:
+            return signal.setitimer(signal.ITIMER_REAL, tick, tick)
+        except OSError:
+            pass
+timer(TICK)
 threads = [threading.Thread(target=work, args=(20, "/etc/passwd")) for _ in range(100)]
 [t.start() for t in threads]; [t.join() for t in threads]
-signal.setitimer(signal.ITIMER_REAL, 0) # Python does not repeat a fork that a signal has ended
+timer(0) # nor a fork
 for _ in range(5):
     pids = []
     for _ in range(30):
         pid = os.fork()
         if pid == 0:
-            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+            timer(TICK)
             work(10, "/etc/group")
             os._exit(0)
         pids.append(pid)

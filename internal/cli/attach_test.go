@@ -1,7 +1,9 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
+	"io"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -175,21 +177,29 @@ func TestAttachWatches(t *testing.T) {
 	if code != 2 || out != "" || !strings.Contains(errOut, "the input device is not a terminal; --no-stdin only watches") {
 		t.Errorf("got %d, %q, %q", code, out, errOut)
 	}
-	var shown bytes.Buffer
 	watch := exec.Command(nucleus(t), "attach", "--no-stdin", "web")
-	watch.Stdout = &shown
+	pipe, err := watch.StdoutPipe()
+	check(t, err)
 	check(t, watch.Start())
+	shown, seen := bufio.NewReader(pipe), ""
+	for !strings.HasSuffix(seen, "ready") { // it is there before the program ends
+		c, err := shown.ReadByte()
+		check(t, err)
+		seen += string(c)
+	}
 	s := openScreen(t)
 	s.verb(t, "attach", "web")
 	s.wait(t, "ready")
 	s.write(t, "x\n")
 	s.wait(t, "got x\r\n")
 	s.ends(t, 7) // although it is removed when it ends
+	rest, err := io.ReadAll(shown)
+	check(t, err)
 	if err := watch.Wait(); watch.ProcessState.ExitCode() != 7 {
 		t.Errorf("watching: got %v", err)
 	}
-	if !strings.HasSuffix(shown.String(), "got x\r\n") {
-		t.Errorf("watching: got %q", shown.String())
+	if !strings.HasSuffix(string(rest), "got x\r\n") {
+		t.Errorf("watching: got %q", seen+string(rest))
 	}
 }
 

@@ -151,8 +151,8 @@ func TestTerminal(t *testing.T) {
 	s.wait(t, "33 77\r\n/dev/pts/0\r\n")
 	s.resize(t, 40, 100)
 	check(t, s.Process.Signal(syscall.SIGWINCH))
-	s.write(t, "sleep 0.1; stty size\n")
-	s.wait(t, "40 100\r\nprompt>") // what is typed before the prompt is echoed before it
+	s.write(t, "until [ \"$(stty size)\" = '40 100' ]; do sleep 0.1; done; echo new-$((1+1))-size\n")
+	s.wait(t, "new-2-size\r\nprompt>") // what is typed before the prompt is echoed before it
 
 	// The keys of job control are the sandbox's: they reach its foreground job.
 	s.write(t, "cat\n")

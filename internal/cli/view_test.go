@@ -267,7 +267,8 @@ func TestPsVanishing(t *testing.T) {
 	check(t, <-done)
 }
 
-// TestPsThousand: a thousand sandboxes are listed before a human notices.
+// TestPsThousand: a thousand sandboxes are listed. How long that takes, make soak
+// measures.
 func TestPsThousand(t *testing.T) {
 	viewState(t) // the processes are not ours to end: there is nothing to clean up after
 	sleep := exec.Command("sleep", "600")
@@ -287,20 +288,10 @@ func TestPsThousand(t *testing.T) {
 	fabricate(t, 500, c, nil)
 	c.Name = "live-"
 	fabricate(t, 500, c, &record.Proc{Pid: sleep.Process.Pid, Start: start})
-	var times []time.Duration
-	for range 20 {
-		began := time.Now()
-		out, _ := nucleusRun(t, 0, "ps", "-a")
-		times = append(times, time.Since(began))
-		if n := strings.Count(out, "(healthy)"); n != 500 || strings.Count(out, "Exited (3)") != 500 {
-			t.Fatalf("got %d live ones", n)
-		}
-	}
-	// The machine does other things too: the best is what it takes.
-	best := slices.Min(times)
-	t.Logf("a thousand sandboxes: %v", best)
-	if limit := 100 * time.Millisecond * sandboxtest.Slow(); best > limit {
-		t.Errorf("a thousand sandboxes take %v, want at most %v", best, limit)
+	out, _ := nucleusRun(t, 0, "ps", "-a")
+	live, ended := strings.Count(out, "(healthy)"), strings.Count(out, "Exited (3)")
+	if live != 500 || ended != 500 {
+		t.Errorf("got %d live ones and %d that have ended, want 500 of each", live, ended)
 	}
 }
 

@@ -244,7 +244,7 @@ func childrenOf(t *testing.T) []int {
 
 // TestDialWaits: a server that does not take the connection must not hold us up.
 func TestDialWaits(t *testing.T) {
-	b := start(t, open(t), spec.Service{Ready: &spec.Check{TCP: "127.0.0.1:8080", Interval: soon}}, "echo 1 >/proc/sys/net/core/somaxconn 2>/dev/null; exec "+probePath+" hold 127.0.0.1:8080")
+	b := start(t, open(t), spec.Service{Ready: &spec.Check{TCP: "127.0.0.1:8080", Interval: soon}}, "exec "+probePath+" hold 127.0.0.1:8080")
 	p, err := b.Process()
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestDialWaits(t *testing.T) {
 	to := netip.MustParseAddrPort("127.0.0.1:8080")
 	began, full := time.Now(), false
 	for i := 0; i < 10000 && !full; i++ { // until its queue is full
-		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond*sandboxtest.Slow())
 		conn, err := p.DialTCP(ctx, to)
 		cancel()
 		if full = err != nil; full {
@@ -273,12 +273,12 @@ func TestDialWaits(t *testing.T) {
 func TestPausedIsNotAsked(t *testing.T) {
 	sandboxtest.Need(t, sandboxtest.Cgroup)
 	ctx := context.Background()
-	b := start(t, open(t), spec.Service{Health: &spec.Check{Command: []string{"true"}, Interval: soon, Timeout: 50 * time.Millisecond * sandboxtest.Slow(), Retries: 2}, OnUnhealthy: spec.UnhealthyKill}, "exec sleep 60")
+	b := start(t, open(t), spec.Service{Health: &spec.Check{Command: []string{"true"}, Interval: soon, Timeout: 400 * time.Millisecond * sandboxtest.Slow(), Retries: 2}, OnUnhealthy: spec.UnhealthyKill}, "exec sleep 60")
 	b.until("healthy", health("healthy"))
 	if err := b.Pause(ctx); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond * sandboxtest.Slow())
+	time.Sleep(1500 * time.Millisecond * sandboxtest.Slow()) // who asks now is not answered twice
 	if i := b.info(); i.State != "paused" || i.Health != "healthy" {
 		t.Errorf("got %+v", i)
 	}

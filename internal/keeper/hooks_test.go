@@ -112,9 +112,9 @@ func TestHooksThatFail(t *testing.T) {
 		}, "a b d", []string{"hooks.poststart[0]", "exit status 4"}, true},
 		{"poststart takes too long", func(h hooks) spec.Hooks {
 			slow := h.note("a", "exec sleep 60")
-			slow.Timeout = 200 * time.Millisecond
+			slow.Timeout = 200 * time.Millisecond * sandboxtest.Slow()
 			return spec.Hooks{Poststart: []spec.Hook{slow}}
-		}, "a", []string{"hooks.poststart[0]", "did not end within 200ms"}, true},
+		}, "a", []string{"hooks.poststart[0]", "did not end within " + (200 * time.Millisecond * sandboxtest.Slow()).String()}, true},
 		{"one that nobody may run", func(h hooks) spec.Hooks {
 			return spec.Hooks{CreateRuntime: []spec.Hook{h.note("a", "")}, Poststop: []spec.Hook{{Path: h.file}}}
 		}, "", []string{"notes"}, false},

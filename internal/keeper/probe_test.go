@@ -1,6 +1,7 @@
 package keeper_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -79,6 +80,14 @@ func hold(addr string) error {
 		return err
 	}
 	defer l.Close()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var short error // listening again shortens the queue
+	if err := raw.Control(func(fd uintptr) { short = syscall.Listen(int(fd), 1) }); err != nil || short != nil {
+		return errors.Join(err, short)
+	}
 	time.Sleep(time.Minute)
 	return nil
 }

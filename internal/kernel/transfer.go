@@ -202,7 +202,9 @@ func Extent(f FD, off, size int64) (start, end int64, err error) {
 // may not become others can only be themselves, and keeps their groups.
 //
 // Precondition: the OS thread is locked and is discarded afterwards. The process
-// is not dumpable any more if ids have changed (credentials(7)).
+// is not dumpable any more if ids have changed (credentials(7)). Until the thread
+// is gone nobody may change the ids of all threads (syscall.Setgroups and the
+// like): Go ends the program where one of them is refused that.
 func ActAs(uid, gid uint32) error {
 	caps, err := Capabilities()
 	if err != nil {

@@ -27,7 +27,7 @@ func TestKilledWriterLeavesAReadableLog(t *testing.T) {
 	const rounds = 20
 	for round := range rounds {
 		w := start(t, setup{dir: dir, files: 3, size: 64 << 20})
-		kill := time.AfterFunc(time.Duration(1+round%5)*time.Millisecond, func() { _ = w.Process.Kill() })
+		kill := time.AfterFunc(time.Duration(1+round%5)*time.Millisecond*sandboxtest.Slow(), func() { _ = w.Process.Kill() })
 		var err error
 		for err == nil { // until nobody reads any more
 			_, err = w.pipe[0].WriteString(block)
