@@ -8,6 +8,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/denial"
 	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/internal/observe"
 	"github.com/nucleus-container/nucleus/spec"
 )
 
@@ -50,14 +51,22 @@ func (d Denial) Fix() string { return (*denial.Denial)(&d).Fix() }
 // can be called after Start has failed or Wait has returned, and before that for
 // what there is so far. There are at most a few hundred.
 //
-// What the kernel does not report is inferred from what it says of a file while
-// the call waits; a Watch sees such calls at the level Files.
+// What Landlock refuses the kernel reports where its audit is on and this process
+// may read that (Linux 6.15, as root). What it does not report is inferred from what
+// it says of a file while the call waits; a Watch sees such calls at the level Files.
 func (c *Cmd) Denials() []Denial {
 	calls, _ := c.Watch.seen()
-	if len(calls) == 0 && c.startErr == nil && (c.Outcome == nil || c.Outcome.Success()) {
+	blocked, exact := c.blocked()
+	if len(calls)+len(blocked) == 0 && c.startErr == nil && (c.Outcome == nil || c.Outcome.Success()) {
 		return nil
 	}
 	j := denial.New(c.full(), c.planned, ours())
+	if exact {
+		j.LandlockTells()
+	}
+	for _, b := range blocked {
+		j.Blocked(denial.Blocked(b))
+	}
 	for _, call := range calls {
 		j.Call(denial.Call{
 			Name: call.Name, Args: call.Args, Refused: string(call.Refused), Rule: call.Rule, Path: call.Path, Second: call.Second, Addr: call.Addr,
@@ -67,7 +76,7 @@ func (c *Cmd) Denials() []Denial {
 	}
 	if o := c.Outcome; o != nil {
 		j.End(denial.End{
-			Time: o.Ended, Failed: !o.Success(), Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded,
+			Time: o.Ended, Failed: !o.Success(), Code: o.Code, Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded,
 			PidsDenied: c.pidsDenied, Full: c.scratch.full, Args: c.Args,
 		})
 	} else if c.startErr != nil {
@@ -76,11 +85,19 @@ func (c *Cmd) Denials() []Denial {
 	return ranked(j)
 }
 
+// blocked is what the kernel says that Landlock refused, and whether it says all.
+func (c *Cmd) blocked() (all []observe.Blocked, exact bool) {
+	if c.Process == nil {
+		return nil, false
+	}
+	return c.Watch.blocked(c.Process.pid)
+}
+
 // Explain returns what follows from how a program ended that nobody watched. An
 // Outcome of a sandbox that was found by its record will do.
 func Explain(s *spec.Sandbox, args []string, o *Outcome) []Denial {
 	j := denial.New(s, nil, ours())
-	j.End(denial.End{Time: o.Ended, Failed: !o.Success(), Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded, Args: args})
+	j.End(denial.End{Time: o.Ended, Failed: !o.Success(), Code: o.Code, Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded, Args: args})
 	return ranked(j)
 }
 
@@ -95,7 +112,8 @@ func ranked(j *denial.Judge) []Denial {
 // ours answers questions about this machine, as the caller sees it.
 func ours() denial.Host {
 	home, _ := os.UserHomeDir() // without one, nothing is looked for there
-	return denial.Host{Has: new(looker).has, Home: home, Path: os.Getenv("PATH")}
+	dir, _ := os.Getwd()        // as above
+	return denial.Host{Has: new(looker).has, Home: home, Path: os.Getenv("PATH"), Dir: dir}
 }
 
 // looker looks at files of the host for as long as that is quick: a path may lead

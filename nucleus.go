@@ -253,6 +253,9 @@ func (c *Cmd) Start() error {
 	if err != nil {
 		c.io.closeAll()
 		c.startErr = err
+		if lost := c.Watch.endTrail(); lost != nil { // alone, err keeps its type
+			err = errors.Join(err, lost)
+		}
 		return err
 	}
 	if c.Detach != nil {

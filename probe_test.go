@@ -172,10 +172,11 @@ var verbs = map[string]func([]string) string{
 		defer unix.Close(fd)
 		return verdict(unix.Connect(fd, &unix.SockaddrUnix{Name: a[0]}))
 	},
-	"call":   call,
-	"fds":    func([]string) string { return "ok:" + openDescriptors() },
-	"status": status,
-	"env":    func([]string) string { return "ok:" + strings.Join(os.Environ(), "\n") },
+	"call":     call,
+	"restrict": restrict,
+	"fds":      func([]string) string { return "ok:" + openDescriptors() },
+	"status":   status,
+	"env":      func([]string) string { return "ok:" + strings.Join(os.Environ(), "\n") },
 	"rlimit": func(a []string) string {
 		var l unix.Rlimit
 		err := unix.Getrlimit(number(a[0]), &l)

@@ -1,6 +1,7 @@
 package nucleus
 
 import (
+	"errors"
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/enter"
@@ -42,6 +43,8 @@ type Watch struct {
 
 	recorder *observe.Recorder
 	serving  bool
+	trail    *observe.Trail // nil: the kernel's audit log is not read
+	trailed  bool           // nor any more
 }
 
 // Call is a system call that a Watch saw, or several that differ only in when
@@ -75,13 +78,22 @@ func (w *Watch) look() observe.Look {
 	return observe.Processes
 }
 
-// listen has the recorder serve the listener of a plan.
+// listen has the recorder serve the listener of a plan, and reads along what
+// Landlock refuses where the plan has the kernel write that down.
 func (w *Watch) listen(p *plan.Plan, req *enter.Request) {
 	if w == nil {
 		return
 	}
+	if w.trailed { // of another program that was watched before
+		w.trail, w.trailed = nil, false
+	}
 	for _, s := range p.Steps {
-		if a, ok := s.Do.(plan.Listen); ok {
+		switch a := s.Do.(type) {
+		case plan.Landlock:
+			if a.Logged() && w.trail == nil {
+				w.trail, _ = observe.NewTrail() // without, it follows from the rules
+			}
+		case plan.Listen:
 			most := w.Most
 			if most <= 0 {
 				most = 10000
@@ -96,12 +108,36 @@ func (w *Watch) listen(p *plan.Plan, req *enter.Request) {
 }
 
 // wait waits until the last process of the sandbox is gone.
-func (w *Watch) wait() error {
-	if w == nil || !w.serving {
+func (w *Watch) wait() (err error) {
+	if w == nil {
 		return nil
 	}
-	_, _, err := w.recorder.Wait()
-	return err
+	if w.serving {
+		_, _, err = w.recorder.Wait()
+	}
+	return errors.Join(err, w.endTrail())
+}
+
+// trailTime is how long what the kernel still has to write about a sandbox that
+// has ended is waited for; hardly ever more than the fewest milliseconds.
+const trailTime = 100 * time.Millisecond
+
+// endTrail ends reading along.
+func (w *Watch) endTrail() error {
+	if w == nil || w.trail == nil || w.trailed {
+		return nil
+	}
+	w.trailed = true
+	return w.trail.Stop(trailTime)
+}
+
+// blocked is what Landlock refused to the sandbox of a process 1. exact says that
+// it is all there was.
+func (w *Watch) blocked(pid int) (all []observe.Blocked, exact bool) {
+	if w == nil || w.trail == nil {
+		return nil, false
+	}
+	return w.trail.Of(pid)
 }
 
 // seen is what the recorder has.

@@ -44,6 +44,9 @@ const (
 	LandlockCreateRulesetErrata  = 1 << 1 // return the fixed errata, make nothing
 )
 
+// LandlockLogs is the first ABI that writes what it refuses into the audit log.
+const LandlockLogs = 7
+
 // Flags of landlock_restrict_self(2).
 const (
 	LandlockRestrictSelfLogSameExecOff   = 1 << 0 // ABI 7, 6.15

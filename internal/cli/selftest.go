@@ -38,7 +38,7 @@ const claimWords = "namespaces ids processes init files propagation read-only la
 	"sockets network capabilities policy-caps policy-rules dangerous policy-files filters profiles no-new-privs seccomp keys " +
 	"terminal descriptors environment streams limits memory scratch links owner end join join-limits " +
 	"join-end detached pid-reuse state records copy logs log-writer lists hooks notify detached-plan " +
-	"guide learning denials steps order root mount-audit attestation mode child events audit-log audit-place event-secrets report"
+	"guide learning denials steps order root mount-audit attestation mode child events audit-log audit-place audit-quiet event-secrets report"
 
 // probeCommand is the program inside.
 var probeCommand = command{

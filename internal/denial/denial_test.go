@@ -109,7 +109,7 @@ func TestLandlockAlone(t *testing.T) {
 		{Do: plan.Landlock{Rules: landlock.Ruleset{HandleFS: landlock.All(5), Rules: []landlock.PathRule{all}}}},
 		{Do: plan.Landlock{Narrow: true, Rules: landlock.Ruleset{HandleFS: landlock.All(5), Rules: []landlock.PathRule{{Path: "/workspace/out", Allow: landlock.All(5)}, {Path: "/", Allow: landlock.Read}}}}},
 	}
-	for path, want := range map[string]string{"/workspace/out/x": "", "/workspace/x": "a rule for it in the Landlock policy: write-file below /workspace"} {
+	for path, want := range map[string]string{"/workspace/out/x": "", "/workspace/x": `in the policy, [[landlock.rules]]: { path = "/workspace", access = ["write-file"] }`} {
 		j := New(someSpec(), p, Host{})
 		j.Call(Call{Name: "openat", Path: path, Args: [6]uint64{2: 1}, Change: true, Seen: Seen{Asked: true, Exists: true, Parent: true, Real: path}})
 		got := ""
@@ -119,6 +119,19 @@ func TestLandlockAlone(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
 		}
+	}
+}
+
+// TestLandlockAloneOfWhatIsMade: the rule is one for the directory, not for a name
+// that is not there.
+func TestLandlockAloneOfWhatIsMade(t *testing.T) {
+	p := somePlan()
+	p.Steps = []plan.Step{{Do: plan.Landlock{Narrow: true, Rules: landlock.Ruleset{HandleFS: landlock.MakeDir, Rules: []landlock.PathRule{{Path: "/", Allow: landlock.Read}}}}}}
+	j := New(someSpec(), p, Host{})
+	j.Call(Call{Name: "mkdir", Path: "/workspace/new", Change: true, Seen: Seen{Asked: true, Parent: true, Real: "/workspace/new"}})
+	const want = `in the policy, [[landlock.rules]]: { path = "/workspace", access = ["make-dir"] }`
+	if all := j.Denials(); len(all) != 1 || all[0].Allow != want {
+		t.Errorf("got %+v, want %s", all, want)
 	}
 }
 
@@ -177,5 +190,36 @@ func TestBounded(t *testing.T) {
 	all := j.Denials()
 	if len(all) != Most || all[0].Count != 6 {
 		t.Errorf("got %d, the first %+v", len(all), all[0])
+	}
+}
+
+// TestWhatShellsCouldNotExecute: by the exit code and the words of the command.
+func TestWhatShellsCouldNotExecute(t *testing.T) {
+	for _, row := range []struct {
+		script string
+		code   int
+		want   string
+	}{
+		{"cd x; ./run.sh --fast", 126, "/workspace/run.sh: --workspace .,exec"},
+		{"exec /data/run.sh|cat", 126, "/data/run.sh: -v /srv/data:/data:ro,exec"},
+		{"./run.sh", 1, ""},
+		{"./nothing.sh", 126, ""},
+		{"./dir", 126, ""},
+		{"run.sh", 126, ""},
+		{"/usr/run.sh", 126, ""},
+	} {
+		h := host("/here/run.sh", "/here/dir/", "/srv/data/run.sh", "/usr/run.sh")
+		h.Dir = "/here"
+		j := New(someSpec(), somePlan(), h)
+		j.End(End{Failed: true, Code: row.code, Args: []string{"sh", "-c", row.script}})
+		got := ""
+		for _, d := range j.Denials() {
+			if d.What == "execute" && d.Inferred {
+				got += d.Object + ": " + d.Allow
+			}
+		}
+		if got != row.want {
+			t.Errorf("%s (%d): got %q, want %q", row.script, row.code, got, row.want)
+		}
 	}
 }

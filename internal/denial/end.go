@@ -2,6 +2,7 @@ package denial
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 type End struct {
 	Time     time.Time
 	Failed   bool // it ended otherwise than with 0
+	Code     int  // with which it exited, if it did
 	Memory   bool // the memory limit ended it
 	Deadline bool // its time was over
 	// PidsDenied is how often the limit on tasks refused one, if a control group
@@ -39,6 +41,38 @@ func (j *Judge) End(e End) {
 	}
 	if e.Failed {
 		j.arguments(e)
+	}
+	if e.Code == cannotExecute {
+		j.scripts(e)
+	}
+}
+
+// cannotExecute is the exit code of shells, and of what behaves like one, when
+// what they were to run is there and cannot be executed.
+const cannotExecute = 126
+
+// scripts looks among the words of the arguments for programs of the host in a
+// place from which nothing may be executed. Nobody saw one being executed.
+func (j *Judge) scripts(e End) {
+	for _, arg := range e.Args {
+		for word := range strings.FieldsFuncSeq(arg[:min(len(arg), 4096)], func(r rune) bool { return strings.ContainsRune(" \t\n;&|()'\"`$", r) }) {
+			at := word
+			if !path.IsAbs(at) {
+				at = path.Join(j.workdir(), at)
+			}
+			p, ok := j.place(at)
+			if !ok || p.Exec || !strings.Contains(word, "/") || j.has(at) {
+				continue
+			}
+			source := j.source(p.Because)
+			if source != "" && !path.IsAbs(source) {
+				source = path.Join(j.host.Dir, source)
+			}
+			if isDir, ok := j.host.has(path.Join(source, strings.TrimPrefix(at, p.Path))); source == "" || isDir || !ok {
+				continue
+			}
+			j.add(j.mounted(Denial{Time: e.Time, What: "execute", Object: at, Inferred: true}, at, "EACCES", true))
+		}
 	}
 }
 
@@ -84,8 +118,8 @@ func (j *Judge) program(e End) (Denial, bool) {
 		if !path.IsAbs(at) {
 			at = path.Join(j.workdir(), name)
 		}
-		if p, ok := j.place(at); !ok || p.Exec {
-			return d, false // its mode, or its format
+		if p, ok := j.place(at); !ok || p.Exec || j.has(at) {
+			return d, false // its mode, or its format, or it was seen
 		}
 		d = j.mounted(d, at, "EACCES", true)
 		return d, true
@@ -103,7 +137,7 @@ func (j *Judge) program(e End) (Denial, bool) {
 	if dir, ok := j.host.has(on); !ok || dir {
 		return d, false
 	}
-	if p, ok := j.place(at); ok && p.Host { // it is shown, so its interpreter is what is missing
+	if p, ok := j.place(at); ok && p.Host || j.has(at) { // it is shown, so its interpreter is what is missing; or it was seen
 		return d, false
 	}
 	d = j.missing(d, on, at, "ro,exec")
@@ -112,6 +146,11 @@ func (j *Judge) program(e End) (Denial, bool) {
 		d.Allow += ", and run it as " + Clean(at)
 	}
 	return d, true
+}
+
+// has reports whether a refusal of that file is known.
+func (j *Judge) has(object string) bool {
+	return slices.ContainsFunc(j.all, func(d Denial) bool { return d.Object == Clean(object) })
 }
 
 func (j *Judge) workdir() string {
@@ -138,7 +177,7 @@ func (j *Judge) arguments(e End) {
 		if p, ok := j.place(arg); ok && p.Host || arg == "/" || own(arg) {
 			continue
 		}
-		if _, ok := j.host.has(arg); !ok {
+		if _, ok := j.host.has(arg); !ok || j.has(arg) {
 			continue
 		}
 		d := j.missing(Denial{Time: e.Time}, arg, arg, "ro")

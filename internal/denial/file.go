@@ -196,17 +196,11 @@ func (j *Judge) ruled(d Denial, c Call, at string, need landlock.Access) (Denial
 	}
 	for _, l := range j.layers {
 		missing := need & l.Rules.HandleFS &^ allowed(l.Rules, at)
-		if missing == 0 {
+		if missing == 0 || j.told {
 			continue
 		}
 		d.Layer, d.Errno = Landlock, "EACCES"
-		d.Rule = "no Landlock rule allows " + missing.String() + " there"
-		if l.Narrow { // the policy's own rules are stacked on those of the mounts
-			d.Rule = "the policy's Landlock rules do not allow " + missing.String() + " there"
-			d.Allow = "a rule for it in the Landlock policy: " + missing.String() + " below " + Clean(path.Dir(at))
-		} else {
-			d.Otherwise = "no flag changes the sandbox's own rules about this place"
-		}
+		lacks(&d, l, missing, path.Dir(at))
 		d.Say = "The sandbox's policy forbids this here; use another place that the guide " + plan.GuidePath + " names."
 		return d, true
 	}

@@ -49,6 +49,8 @@ type Host struct {
 	Home string
 	// Path is the caller's search path.
 	Path string
+	// Dir is the caller's working directory.
+	Dir string
 }
 
 func (h Host) has(p string) (dir, ok bool) {
@@ -64,6 +66,7 @@ type Judge struct {
 	plan   *plan.Plan // may be nil
 	host   Host
 	layers []plan.Landlock
+	told   bool // the kernel reports what Landlock refuses
 	all    []Denial
 	at     map[key]int
 }
@@ -106,9 +109,15 @@ func (j *Judge) add(d Denial) {
 	j.all = append(j.all, d)
 }
 
+// starter is the name of who executes the program, who has none of its own.
+const starter = "nucleus"
+
 // Call judges one call.
 func (j *Judge) Call(c Call) {
 	d := Denial{Time: c.Time, Process: c.Process, Pid: c.Pid, Count: c.Count}
+	if c.Exec && c.Process == starter {
+		d.Process = ""
+	}
 	var ok bool
 	switch {
 	case c.Refused != "":

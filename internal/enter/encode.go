@@ -370,7 +370,7 @@ func (e *encoder) landlock(a plan.Landlock) {
 		attr := abi.LandlockNetPortAttr(uint64(rule.Allow), rule.Port)
 		e.op(fmt.Sprintf("landlock_add_rule port %d", rule.Port), sysLandlockAdd, uintptr(rules), abi.LandlockRuleNetPort, e.Data(attr[:]), 0)
 	}
-	e.op("landlock_restrict_self", sysLandlockApply, uintptr(rules), 0)
+	e.op("landlock_restrict_self", sysLandlockApply, uintptr(rules), uintptr(a.Log))
 	e.close(rules)
 }
 

@@ -21,6 +21,9 @@ type Host struct {
 	// SeccompFlags are the flags for a seccomp filter with a listener, 0
 	// without them. Asked for only where somebody is to listen.
 	SeccompFlags uint32 `json:"seccomp_flags,omitempty"`
+	// AuditLog says that the kernel writes what Landlock refuses into its audit
+	// log (ABI 7, audit is on), and that we may read that. Asked for likewise.
+	AuditLog bool `json:"audit_log,omitempty"`
 	// NoFile is the hard limit on open files.
 	NoFile uint64 `json:"nofile"`
 	// Memlock is the hard limit on locked memory in bytes.

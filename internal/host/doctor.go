@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/internal/facts"
 	"github.com/nucleus-container/nucleus/internal/kernel"
 	"github.com/nucleus-container/nucleus/policy/caps"
@@ -49,6 +50,7 @@ func Examine(h *facts.Host) []Finding {
 		m.timens(),
 		m.seccomp(),
 		m.landlock(h.LandlockABI),
+		audit(h.LandlockABI, kernel.AuditEnabled),
 		m.proc(),
 		m.devices(),
 		m.terminals(),
@@ -174,6 +176,23 @@ func (m examiner) landlock(abi int) Finding {
 	}
 	if need > 0 {
 		f.Status, f.Fix = Weaker, fmt.Sprintf("boot a kernel with Landlock ABI %d or newer", need)
+	}
+	return f
+}
+
+// audit says whether what Landlock refuses can be had from the kernel.
+func audit(landlockABI int, enabled func() (bool, error)) Finding {
+	f := Finding{Name: "audit", Status: Info, Enables: "--explain tells what Landlock refused as the kernel wrote it down, in the place of what follows from its rules"}
+	on, err := enabled()
+	switch {
+	case landlockABI < abi.LandlockLogs:
+		f.Value = fmt.Sprintf("Landlock writes nothing into it before ABI %d", abi.LandlockLogs)
+	case err != nil:
+		f.Value, f.Fix = "cannot be read by us: "+err.Error(), "it is for root, outside of containers"
+	case !on:
+		f.Value, f.Fix = "off", "auditctl -e 1, of the package auditd, which costs every system call of the machine a little"
+	default:
+		f.Status, f.Value = OK, "on"
 	}
 	return f
 }

@@ -178,3 +178,23 @@ func TestExamine(t *testing.T) {
 		}
 	}
 }
+
+func TestAuditFinding(t *testing.T) {
+	for name, row := range map[string]struct {
+		abi  int
+		on   bool
+		err  error
+		want Status
+		fix  string
+	}{
+		"old Landlock": {6, true, nil, Info, ""},
+		"not for us":   {7, false, os.ErrPermission, Info, "root"},
+		"off":          {7, false, nil, Info, "auditctl -e 1"},
+		"on":           {7, true, nil, OK, ""},
+	} {
+		f := audit(row.abi, func() (bool, error) { return row.on, row.err })
+		if f.Status != row.want || f.Value == "" || !strings.Contains(f.Fix, row.fix) || (f.Fix == "") != (row.fix == "") {
+			t.Errorf("%s: got %+v, want %s, fix %q", name, f, row.want, row.fix)
+		}
+	}
+}

@@ -117,5 +117,19 @@ func Source(h *facts.Host, name string) error {
 	return nil
 }
 
-// Listeners finds out about seccomp filters with a listener.
-func Listeners(h *facts.Host) { h.SeccompFlags = kernel.SeccompFlags() }
+// Listeners finds out who tells what a sandbox refuses: seccomp filters with a
+// listener, and Landlock.
+func Listeners(h *facts.Host) {
+	h.SeccompFlags = kernel.SeccompFlags()
+	h.AuditLog = h.LandlockABI >= abi.LandlockLogs && auditReadable()
+}
+
+// auditReadable tries to read the kernel's audit log. Who may not is not told why.
+func auditReadable() bool {
+	on, err := kernel.AuditEnabled()
+	if err != nil || !on {
+		return false
+	}
+	l, err := kernel.OpenAuditLog()
+	return err == nil && l.Close() == nil
+}

@@ -60,6 +60,7 @@ type check struct {
 	passes   bool // process 1's filter leaves the policy to another
 	listens  bool // which is there
 	kept     Kept // what steps keep and narrow
+	loud     bool // the last Landlock step leaves the audit log to the sandbox
 	caps     [3]caps.Set
 	joins    uint64 // namespaces that are entered
 }
@@ -481,6 +482,7 @@ func (c *check) keeps(a Action) {
 		c.kept.Caps.Permitted, c.kept.Caps.Effective, c.kept.Caps.Inheritable = a.Keep, a.Keep, a.Inheritable
 	case Landlock:
 		c.kept.Narrow = c.kept.Narrow || a.Narrow
+		c.loud = a.Rules.ABI >= abi.LandlockLogs && a.Log&abi.LandlockRestrictSelfLogSubdomainsOff == 0
 	}
 }
 
@@ -528,6 +530,9 @@ func (c *check) policy() {
 	}
 	if c.first[kLandlock] < 0 && !slices.ContainsFunc(c.plan.Weakened, func(w Weakening) bool { return w.Why == noLandlock }) {
 		c.bad("it lacks Landlock and does not say so")
+	}
+	if c.loud {
+		c.bad("Landlock domains of the sandbox's programs may fill the machine's audit log")
 	}
 }
 

@@ -193,15 +193,15 @@ func (b *builder) joinConfine(pol Policy, j Joint) {
 		// A domain cannot be joined: this is another one with the same rules
 		// about files. Its scopes would cut the program off from the sandbox
 		// (it could not signal it); those of the namespaces are the same.
-		rules := *pol.Landlock
+		rules, narrow := *pol.Landlock, landlock.Ruleset{}
 		rules.Scopes = 0
-		b.child("policy.landlock", Landlock{Rules: rules})
-	}
-	if pol.Narrow != nil {
-		rules := *pol.Narrow
-		rules.Scopes = 0
-		if !rules.Empty() {
-			b.child("policy.landlock", Landlock{Rules: rules, Narrow: true})
+		if pol.Narrow != nil {
+			narrow = *pol.Narrow
+			narrow.Scopes = 0
+		}
+		b.child("policy.landlock", Landlock{Rules: rules, Log: b.landlockLog(narrow.Empty())})
+		if !narrow.Empty() {
+			b.child("policy.landlock", Landlock{Rules: narrow, Narrow: true, Log: b.landlockLog(true)})
 		}
 	}
 	if !j.Detach {

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/internal/facts"
+	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
@@ -111,5 +113,48 @@ func TestWatchedIsRefused(t *testing.T) {
 	h.SeccompFlags = 8
 	if _, err := Build(&s, h, Command{Name: "sh", Observe: seccomp.Refusals, Detach: true}); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("detached: got %v", err)
+	}
+}
+
+// TestLandlockLog: what Landlock refuses is written down only for somebody who
+// reads it, and what programs refuse themselves never is.
+func TestLandlockLog(t *testing.T) {
+	const on, quiet = abi.LandlockRestrictSelfLogNewExecOn, abi.LandlockRestrictSelfLogSubdomainsOff
+	own := spec.Sandbox{Toolchain: true, Policy: &policy.Policy{Landlock: testPolicy.Landlock}}
+	for _, row := range []struct {
+		name      string
+		box       spec.Sandbox
+		abi       int
+		watch     seccomp.Level
+		readable  bool
+		want      []uint32
+		logged    string
+		notLogged string
+	}{
+		{name: "nobody watches", abi: 7, readable: true, want: []uint32{quiet}, notLogged: "refusals logged"},
+		{name: "nobody can read", abi: 7, watch: seccomp.Refusals, want: []uint32{quiet}, notLogged: "refusals logged"},
+		{name: "watched", abi: 7, watch: seccomp.Refusals, readable: true, want: []uint32{on | quiet}, logged: "refusals logged, nested domains not logged"},
+		{name: "an old kernel", abi: 6, watch: seccomp.Files, readable: true, want: []uint32{0}, notLogged: "logged"},
+		{name: "own rules", box: own, abi: 8, watch: seccomp.Files, readable: true, want: []uint32{on, on | quiet}, logged: "refusals logged, nested domains not logged"},
+		{name: "own rules, nobody watches", box: own, abi: 8, readable: true, want: []uint32{0, quiet}, notLogged: "refusals logged"},
+	} {
+		h := loadHost(t, "debian12-hybrid-root")
+		h.SeccompFlags, h.LandlockABI, h.AuditLog = 8, row.abi, row.readable
+		p, err := Build(&row.box, h, Command{Name: "sh", Observe: row.watch})
+		if err != nil {
+			t.Fatalf("%s: %v", row.name, err)
+		}
+		var got []uint32
+		for _, s := range p.Steps {
+			if a, ok := s.Do.(Landlock); ok {
+				got = append(got, a.Log)
+			}
+		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: got %b, want %b", row.name, got, row.want)
+		}
+		if text := p.String(); !strings.Contains(text, row.logged) || row.notLogged != "" && strings.Contains(text, row.notLogged) {
+			t.Errorf("%s: want %q and not %q in\n%s", row.name, row.logged, row.notLogged, text)
+		}
 	}
 }

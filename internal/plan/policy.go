@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/nucleus-container/nucleus/internal/abi"
 	"github.com/nucleus-container/nucleus/policy/caps"
 	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
@@ -38,10 +39,29 @@ func (b *builder) landlock() {
 		return
 	}
 	b.lost(lost)
-	b.child("policy.landlock", Landlock{Rules: rules})
-	if b.spec.Policy != nil && b.spec.Policy.Landlock != nil {
+	narrowed := b.spec.Policy != nil && b.spec.Policy.Landlock != nil
+	b.child("policy.landlock", Landlock{Rules: rules, Log: b.landlockLog(!narrowed)})
+	if narrowed {
 		b.narrow(*b.spec.Policy.Landlock)
 	}
+}
+
+// landlockLog says what Landlock writes into the machine's audit log: what it
+// refuses if somebody reads that here, and nothing at all for the domains that
+// programs in the sandbox make for themselves. They could fill the log by having
+// themselves refused things. The kernel takes what is restricted after the last
+// domain for theirs.
+func (b *builder) landlockLog(last bool) (flags uint32) {
+	if b.host.LandlockABI < abi.LandlockLogs {
+		return 0
+	}
+	if b.cmd.Observe != 0 && b.host.AuditLog {
+		flags |= abi.LandlockRestrictSelfLogNewExecOn
+	}
+	if last {
+		flags |= abi.LandlockRestrictSelfLogSubdomainsOff
+	}
+	return flags
 }
 
 // lost reports what the kernel cannot enforce, once.
@@ -85,7 +105,7 @@ func (b *builder) narrow(cfg landlock.Config) {
 		b.fail("policy.landlock", "this kernel can enforce nothing of the policy's Landlock rules", "use a newer kernel")
 		return
 	}
-	b.child("policy.landlock", Landlock{Rules: rules, Narrow: true})
+	b.child("policy.landlock", Landlock{Rules: rules, Narrow: true, Log: b.landlockLog(true)})
 }
 
 // policy settles what the description's policy asks for: the filter, and what

@@ -266,7 +266,13 @@ func (a Landlock) String() string {
 		s += fmt.Sprintf(", %d port rules", len(a.Rules.Ports))
 	}
 	if a.Narrow {
-		return "narrowed: " + s
+		s = "narrowed: " + s
+	}
+	if a.Logged() {
+		s += ", refusals logged"
+	}
+	if a.Log&abi.LandlockRestrictSelfLogSubdomainsOff != 0 {
+		s += ", nested domains not logged"
 	}
 	return s
 }

@@ -239,6 +239,9 @@ type (
 	Landlock struct {
 		Rules  landlock.Ruleset
 		Narrow bool // those of a policy, on top of those that follow from the mounts
+		// Log says what goes into the machine's audit log: flags of
+		// landlock_restrict_self(2). By itself nothing of what is executed does.
+		Log uint32
 	}
 	// OpenTerminal makes a terminal on the sandbox's devpts, hands its other
 	// end to the supervisor and puts it on descriptors 0 to 2.
@@ -270,6 +273,9 @@ type (
 	// ExecInit executes process 1.
 	ExecInit struct{}
 )
+
+// Logged reports whether what it refuses goes into the machine's audit log.
+func (a Landlock) Logged() bool { return a.Log&abi.LandlockRestrictSelfLogNewExecOn != 0 }
 
 // Init steps.
 type (

@@ -38,6 +38,9 @@ func Main(m *testing.M) {
 	os.Exit(mainCode(m))
 }
 
+// LeftBehind begins a line of what a test binary's Main says has been left behind.
+const LeftBehind = "sandboxtest: left behind:"
+
 func mainCode(m *testing.M) int {
 	if err := startRuntime(); err != nil {
 		fmt.Fprintln(os.Stderr, "sandboxtest:", err)
@@ -51,7 +54,7 @@ func mainCode(m *testing.M) int {
 	code := m.Run()
 	leaks := before.Leaks()
 	for _, leak := range leaks {
-		fmt.Fprintln(os.Stderr, "sandboxtest: left behind:", leak)
+		fmt.Fprintln(os.Stderr, LeftBehind, leak)
 	}
 	if code == 0 && len(leaks) > 0 {
 		code = 1
@@ -225,8 +228,8 @@ func marked(pid int, mark []byte) bool {
 	return slices.ContainsFunc(bytes.Split(environ, []byte{0}), func(v []byte) bool { return bytes.Equal(v, mark) })
 }
 
-// addMounts leaves out the directory that a service manager mounts when a user
-// logs in, which is not of our making.
+// addMounts leaves out what a service manager mounts when a user logs in and for
+// the credentials of a service, which is not of our making.
 func addMounts(s Snapshot) error {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -234,12 +237,19 @@ func addMounts(s Snapshot) error {
 	}
 	for line := range strings.Lines(string(data)) {
 		field := strings.Fields(line)
-		if len(field) < 5 || filepath.Dir(field[4]) == "/run/user" {
+		if len(field) < 5 || OthersMount(field[4]) {
 			continue
 		}
 		s["mount "+field[0]+" "+field[4]] = "mount on " + field[4]
 	}
 	return nil
+}
+
+// OthersMount reports whether a service manager mounts and unmounts there as users
+// and services come and go.
+func OthersMount(at string) bool {
+	dir := filepath.Dir(at)
+	return dir == "/run/user" || dir == "/run/credentials"
 }
 
 // addCgroups looks below our group, and on v2 in the whole hierarchy: groups

@@ -48,6 +48,9 @@ const (
 	Systemd Feature = "systemd"
 	// Landlock is a kernel that has it switched on.
 	Landlock Feature = "landlock"
+	// Audit is a kernel that writes Landlock's denials to its audit log, and leave
+	// to read it: root where somebody has switched audit on.
+	Audit Feature = "audit"
 	// Subids is newuidmap and newgidmap with a range for this user.
 	Subids Feature = "subids"
 	// KernelOverlay is overlayfs that can be mounted in a user namespace.
@@ -65,7 +68,8 @@ func Program(name string) Feature { return Feature(programPrefix + name) }
 const programPrefix = "program-"
 
 // requireEnv names the features that a run must have: a comma list of names, or
-// "all", which leaves out root and user because no run is both.
+// "all", which leaves out root and user because no run is both, and audit, which
+// is not ours to switch on.
 const requireEnv = "NUCLEUS_TEST_REQUIRE"
 
 var (
@@ -84,6 +88,7 @@ var probes = map[Feature]func() error{
 	Cgroup:        sync.OnceValue(probeCgroup),
 	Systemd:       haveSystemd,
 	Landlock:      sync.OnceValue(probeLandlock),
+	Audit:         sync.OnceValue(probeAudit),
 	Subids:        sync.OnceValue(probeSubids),
 	KernelOverlay: sync.OnceValue(probeOverlay),
 	Toolchain:     sync.OnceValue(probeToolchain),
@@ -151,7 +156,7 @@ func parseRequired(value string) (func(Feature) bool, error) {
 		}
 	}
 	return func(f Feature) bool {
-		return slices.Contains(names, f) || all && f != Root && f != User
+		return slices.Contains(names, f) || all && !slices.Contains([]Feature{Root, User, Audit}, f)
 	}, nil
 }
 

@@ -87,13 +87,15 @@ func TestNeed(t *testing.T) {
 	}
 }
 
-func TestAllLeavesOutIdentity(t *testing.T) {
+func TestAllLeavesOutWhatNoRunChooses(t *testing.T) {
 	required, err := parseRequired("all")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if required(Root) || required(User) || !required(Userns) {
-		t.Errorf("got root %v, user %v, userns %v, want false, false, true", required(Root), required(User), required(Userns))
+	for f, want := range map[Feature]bool{Root: false, User: false, Audit: false, Userns: true, Landlock: true} {
+		if got := required(f); got != want {
+			t.Errorf("%s: got required %v, want %v", f, got, want)
+		}
 	}
 }
 

@@ -76,18 +76,23 @@ func probeCgroup() error {
 	return fmt.Errorf("v2: %w; v1: %w", v2, v1)
 }
 
-// probeLandlock asks for the ABI version. It does not go through
-// internal/kernel: a mistake there must fail its tests, not skip them.
 func probeLandlock() error {
+	_, err := landlockABI()
+	return err
+}
+
+// landlockABI asks for the ABI version. It does not go through internal/kernel: a
+// mistake there must fail its tests, not skip them.
+func landlockABI() (int, error) {
 	const createRuleset, versionFlag = 444, 1 // the number is the same on every architecture
 	abi, _, errno := syscall.RawSyscall(createRuleset, 0, 0, versionFlag)
 	if errno != 0 {
-		return fmt.Errorf("landlock_create_ruleset: %w", errno)
+		return 0, fmt.Errorf("landlock_create_ruleset: %w", errno)
 	}
 	if abi < 1 {
-		return fmt.Errorf("landlock ABI %d", abi)
+		return 0, fmt.Errorf("landlock ABI %d", abi)
 	}
-	return nil
+	return int(abi), nil
 }
 
 func probeProgram(name string) error {

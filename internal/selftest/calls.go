@@ -42,7 +42,7 @@ func foreign() []try {
 	}
 	const how = "make calls by the kernel's other interfaces"
 	return []try{
-		ask(how, "memory int80", "SIGSYS").against(outside),
+		ask(how, "memory int80", "SIGSYS|SIGSEGV").against(outside), // the latter where the kernel has no such interface
 		ask(how, "memory x32", "SIGSYS").against(outside),
 		ask(how, "memory socketcall", "SIGSYS|ENOEXEC").against(outside),
 		ask("run a program from memory, which is allowed", "memory exit7", "exit 7"),

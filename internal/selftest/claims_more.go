@@ -63,6 +63,7 @@ var otherClaims = []Claim{
 	{ID: "events", Text: "What an event says is enforced was read from the kernel while the program was held, or says that it cannot be; what the kernel does not confirm, or the audit log does not take, never runs", NotProbed: byTests},
 	{ID: "audit-log", Text: "Whatever is changed, dropped, moved, doubled or put into an audit log is found, with its line", NotProbed: byTests},
 	{ID: "audit-place", Text: "No sandbox can change its audit log or hold up who writes to it; what reads events cannot hold up a sandbox, nor does the sandbox get its descriptor", NotProbed: byTests},
+	{ID: "audit-quiet", Text: "Programs in a sandbox cannot fill the machine's audit log with what Landlock domains of their own refuse them", NotProbed: byTests},
 	{ID: "event-secrets", Text: "Values of environment variables are in no event, audit record or log line, nor are keys for a collector printed", NotProbed: byTests},
 	{ID: "report", Text: "What the Report says was read from the kernel, and it is an error where that contradicts the plan", tries: triesReport},
 }

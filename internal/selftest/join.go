@@ -67,7 +67,7 @@ func (h *host) end() error {
 
 // join is the probe, joining it.
 func (w *world) join(h *host, questions ...string) *nucleus.Cmd {
-	c := h.process.Command(probePath, slices.Concat(w.o.Args, questions)...)
+	c := h.process.Command(probePath(), slices.Concat(w.o.Args, questions)...)
 	c.Args[0] = "nucleus"
 	c.ExtraFiles = []*os.File{w.image, w.hostDir}
 	return c

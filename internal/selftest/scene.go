@@ -20,7 +20,7 @@ import (
 
 // probePath is how the program is executed: by its descriptor, so that nothing is
 // mounted for it.
-var probePath = fmt.Sprint("/proc/self/fd/", imageFD)
+func probePath() string { return fmt.Sprint("/proc/self/fd/", imageFD) }
 
 // perform makes all attempts: those that are questions in one sandbox, the
 // controls each in a process of their kind, the others one by one.
@@ -121,7 +121,7 @@ func (w *world) inside(s *spec.Sandbox, questions []string, meanwhile func(*nucl
 
 // command is the probe in a sandbox.
 func (w *world) command(s *spec.Sandbox, questions ...string) *nucleus.Cmd {
-	c := w.o.Command(s, probePath, slices.Concat(w.o.Args, questions)...)
+	c := w.o.Command(s, probePath(), slices.Concat(w.o.Args, questions)...)
 	c.Args[0] = "nucleus"
 	c.ExtraFiles = []*os.File{w.image, w.hostDir}
 	return c
