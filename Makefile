@@ -30,7 +30,7 @@ test: ## all tests here: as root and as an ordinary user, or as you
 	@if [ "$$(id -u)" = 0 ]; then scripts/setup test && $(SUITE) -root -user; \
 	else echo "not root: running as $$(id -un) only; the same as root runs both" >&2; $(SUITE) -user; fi
 
-test-vm: ## all tests in a virtual machine with systemd and cgroup v2
+test-vm: ## all tests in a virtual machine with systemd and cgroup v2, some with a newer kernel
 	scripts/setup vm && $(SUITE) -guest
 
 test-all: check test test-vm ## everything

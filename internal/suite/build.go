@@ -26,14 +26,32 @@ func (s stage) path(elem ...string) string {
 // manifest says what to run.
 type manifest struct {
 	Tests   []test
+	New     []test        // those for the machine with the newer kernel
 	Run     string        // -test.run
 	Timeout time.Duration // of one binary where Slow is 1
+}
+
+func (s stage) manifest() (m manifest, err error) {
+	data, err := os.ReadFile(s.path("manifest.json"))
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(data, &m)
+}
+
+// of returns what an environment runs.
+func (m manifest) of(env string) []test {
+	if env == guestNew {
+		return m.New
+	}
+	return m.Tests
 }
 
 // test is one package with tests.
 type test struct {
 	Pkg    string // from the module's root
 	Binary string // from the stage
+	Run    string `json:",omitempty"` // -test.run in place of the manifest's
 }
 
 // build checks the tree, then stages the sources, programs and test binaries. A
@@ -70,6 +88,12 @@ func build(ctx context.Context, st stage, c config, all *report) error {
 		}
 		progress("build: %-22s %5.1fs", pkg, time.Since(began).Seconds())
 		m.Tests = append(m.Tests, test{Pkg: pkg, Binary: name})
+	}
+	if c.guest {
+		has := func(t test) (bool, error) { return st.hasNewKernelTest(ctx, t) }
+		if m.New, err = forNewKernel(m.Tests, m.Run, has); err != nil {
+			return err
+		}
 	}
 	data, err := json.Marshal(m)
 	if err != nil {

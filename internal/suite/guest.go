@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/nucleus-container/nucleus/internal/sandboxtest"
 )
 
 const (
@@ -26,9 +29,34 @@ const (
 	acceleration = "NUCLEUS_TEST_KVM"
 )
 
-// guests are the machines: one for root and one for a user who is logged in, at
-// the same time, for each is emulated by one processor.
-var guests = [...]string{"guest-root", "guest-user"}
+// guest is one machine.
+type guest struct {
+	name    string
+	kernel  kernel
+	append  string                // to the kernel's command line
+	require []sandboxtest.Feature // that must not be missing there
+}
+
+// guestNew is the machine with the newer kernel: it runs what manifest.New says.
+const guestNew = "guest-new"
+
+// guests are the machines: one for root, one for a user who is logged in, and a
+// short one for what only newer kernels have. There audit is on from the first
+// process, so that every one is audited, with a queue that is long enough for
+// nobody to wait until the kernel has delivered a burst of records. Nobody stores
+// them: no audit daemon is there, and journald does not listen unless told.
+var guests = [...]guest{
+	{name: "guest-root"},
+	{name: "guest-user"},
+	{
+		name: guestNew, kernel: newKernel, append: " audit=1 audit_backlog_limit=8192",
+		require: []sandboxtest.Feature{sandboxtest.Landlock, sandboxtest.Audit},
+	},
+}
+
+// guestsAtOnce is how many run at the same time: each is emulated by one
+// processor. The short one is last and begins when the first of the others ends.
+const guestsAtOnce = 2
 
 // runGuest boots the image once for each of the guests, with the stage as its
 // second disk. A machine's serial console goes to a file; results come through a
@@ -38,50 +66,78 @@ func runGuest(ctx context.Context, st stage, work string, all *report) error {
 	if err != nil {
 		return err
 	}
-	kvm := os.Getenv(acceleration) == "1"
-	slow := guestSlow
-	if kvm {
-		slow = 2
+	m, err := st.manifest()
+	if err != nil {
+		return err
 	}
+	kvm := os.Getenv(acceleration) == "1"
 	size, err := diskSize(string(st))
 	if err != nil {
 		return err
 	}
 	var running sync.WaitGroup
 	errs := make([]error, len(guests))
-	for i, name := range guests {
-		vars := fmt.Sprintf("NUCLEUS_TEST_SLOW=%d\nNUCLEUS_TEST_REQUIRE='%s'\nNUCLEUS_TEST_GUEST=%s\n", slow, os.Getenv("NUCLEUS_TEST_REQUIRE"), name)
-		if err := os.WriteFile(st.path("environment"), []byte(vars), 0o644); err != nil {
+	slots := make(chan struct{}, guestsAtOnce)
+	for i, g := range guests {
+		if len(m.of(g.name)) == 0 {
+			progress("%s: none of these packages has a test for it", g.name)
+			continue
+		}
+		why, err := img.lacks(g.kernel)
+		if err != nil {
 			return errors.Join(err, waitFor(&running))
 		}
-		disk := filepath.Join(work, name+".img")
+		if why != "" {
+			all.skip(g.name, "newkernel", why)
+			continue
+		}
+		if err := os.WriteFile(st.path("environment"), []byte(g.environment(kvm)), 0o644); err != nil {
+			return errors.Join(err, waitFor(&running))
+		}
+		disk := filepath.Join(work, g.name+".img")
 		if err := makeDisk(ctx, string(st), disk, "stage", size); err != nil {
 			return errors.Join(err, waitFor(&running))
 		}
+		slots <- struct{}{}
 		running.Go(func() {
-			errs[i] = errors.Join(runMachine(ctx, img, disk, name, kvm, all), os.Remove(disk))
+			errs[i] = errors.Join(g.runMachine(ctx, img, disk, kvm, all), os.Remove(disk))
+			<-slots
 		})
 	}
 	running.Wait()
 	return errors.Join(errs...)
 }
 
+// environment is what the machine's shell reads before it starts the tests.
+func (g guest) environment(kvm bool) string {
+	slow := guestSlow
+	if kvm {
+		slow = 2
+	}
+	require := []string{os.Getenv("NUCLEUS_TEST_REQUIRE")}
+	for _, f := range g.require {
+		require = append(require, string(f))
+	}
+	return fmt.Sprintf("NUCLEUS_TEST_SLOW=%d\nNUCLEUS_TEST_REQUIRE='%s'\nNUCLEUS_TEST_GUEST=%s\n",
+		slow, strings.Join(require, ","), g.name)
+}
+
 func waitFor(g *sync.WaitGroup) error { g.Wait(); return nil }
 
 // runMachine boots one machine and follows it to its end.
-func runMachine(ctx context.Context, img image, disk, name string, kvm bool, all *report) error {
-	console := filepath.Join(cacheDir, name+".console.log")
+func (g guest) runMachine(ctx context.Context, img image, disk string, kvm bool, all *report) error {
+	console := filepath.Join(cacheDir, g.name+".console.log")
 	began := time.Now()
-	progress("%s: booting", name)
-	if err := boot(ctx, machineArgs(img, disk, console, kvm), name, all); err != nil {
+	progress("%s: booting", g.name)
+	if err := boot(ctx, g.machineArgs(img, disk, console, kvm), g.name, all); err != nil {
 		log, readErr := os.ReadFile(console)
-		return errors.Join(err, readErr, fmt.Errorf("the console of %s said:\n%s", name, tail(string(log))))
+		return errors.Join(err, readErr, fmt.Errorf("the console of %s said:\n%s", g.name, tail(string(log))))
 	}
-	progress("%s: ran for %.0fs", name, time.Since(began).Seconds())
+	progress("%s: ran for %.0fs", g.name, time.Since(began).Seconds())
 	return nil
 }
 
-func machineArgs(img image, disk, console string, kvm bool) []string {
+func (g guest) machineArgs(img image, disk, console string, kvm bool) []string {
 	// One processor: with several, emulation does not always see in time that a
 	// kernel has patched its own code, and the guest dies of a trap (int3) of its
 	// static branches.
@@ -97,8 +153,8 @@ func machineArgs(img image, disk, console string, kvm bool) []string {
 		"-device", "virtio-serial", "-device", "virtserialport,chardev=results,name=nucleus.results",
 		"-drive", "file=" + img.disk() + ",if=virtio,format=raw,snapshot=on",
 		"-drive", "file=" + disk + ",if=virtio,format=raw,readonly=on",
-		"-kernel", img.kernel(), "-initrd", img.initrd(),
-		"-append", "console=ttyS0 quiet root=LABEL=root rw panic=-1",
+		"-kernel", img.kernel(g.kernel), "-initrd", img.initrd(g.kernel),
+		"-append", "console=ttyS0 quiet root=LABEL=root rw panic=-1" + g.append,
 	}
 }
 

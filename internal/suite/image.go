@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,14 +24,21 @@ const cacheDir = ".cache/guest"
 // with every controller, and a kernel that is not the host's.
 const guestSuite = "trixie"
 
+// guestKernel is a package that depends on the release's kernel, or on the one
+// that its backports have.
+const guestKernel = "linux-image-cloud-amd64"
+
 var guestPackages = []string{
-	"linux-image-cloud-amd64", "systemd-sysv", "udev", "dbus", "dbus-user-session", "libpam-systemd",
+	guestKernel, "systemd-sysv", "udev", "dbus", "dbus-user-session", "libpam-systemd",
 	"uidmap", "iproute2", "nftables", "procps", "busybox-static", "python3", "bubblewrap",
 }
 
 // guestService starts the tests; what it runs lies on the second disk, so that
 // a change of that needs no new image.
 const guestService = "scripts/guest/suite.service"
+
+// guestNewKernel adds a newer kernel to the image, where there is one.
+const guestNewKernel = "scripts/guest/newkernel"
 
 // guestHooks are run by mmdebstrap with "$1" as the new root.
 var guestHooks = []string{
@@ -40,14 +49,36 @@ var guestHooks = []string{
 	`echo guest >"$1/etc/hostname"`,
 	`printf '127.0.0.1 localhost guest\n' >"$1/etc/hosts"`,
 	`mkdir "$1/stage" && printf 'LABEL=stage /stage ext4 ro,nodev,nosuid 0 0\n' >"$1/etc/fstab"`,
+	`sh ` + guestNewKernel + ` "$1" ` + guestSuite + ` ` + guestKernel,
 }
 
-// image is a virtual machine's disk with what it boots from.
+// image is a virtual machine's disk with the kernels that it can be booted with.
 type image struct{ dir string }
 
-func (i image) disk() string   { return filepath.Join(i.dir, "root.img") }
-func (i image) kernel() string { return filepath.Join(i.dir, "vmlinuz") }
-func (i image) initrd() string { return filepath.Join(i.dir, "initrd.img") }
+// A kernel is one of an image's, by what its files' names end with.
+type kernel string
+
+const (
+	releaseKernel kernel = ""
+	newKernel     kernel = "-new"
+)
+
+func (i image) disk() string            { return filepath.Join(i.dir, "root.img") }
+func (i image) kernel(k kernel) string  { return filepath.Join(i.dir, "vmlinuz"+string(k)) }
+func (i image) initrd(k kernel) string  { return filepath.Join(i.dir, "initrd.img"+string(k)) }
+func (i image) missing(k kernel) string { return filepath.Join(i.dir, "missing"+string(k)) }
+
+// lacks returns why the image has no such kernel, or "" if it has.
+func (i image) lacks(k kernel) (string, error) {
+	why, err := os.ReadFile(i.missing(k))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s (remove %s to try again)", strings.TrimSpace(string(why)), i.dir), nil
+}
 
 // guestImage returns the image of this recipe, and makes it if there is none.
 func guestImage(ctx context.Context) (image, error) {
@@ -55,7 +86,11 @@ func guestImage(ctx context.Context) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	recipe := strings.Join(slices.Concat([]string{guestSuite, string(service)}, guestPackages, guestHooks), "\n")
+	adds, err := os.ReadFile(guestNewKernel)
+	if err != nil {
+		return image{}, err
+	}
+	recipe := strings.Join(slices.Concat([]string{guestSuite, string(service), string(adds)}, guestPackages, guestHooks), "\n")
 	sum := sha256.Sum256([]byte(recipe))
 	img := image{filepath.Join(cacheDir, hex.EncodeToString(sum[:8]))}
 	if _, err := os.Stat(img.dir); err == nil {
@@ -115,10 +150,8 @@ func makeImage(ctx context.Context, img image) error {
 	if err := command(ctx, "tar", "-C", root, "-xf", root+".tar", "--exclude=./dev/*"); err != nil {
 		return err
 	}
-	for name, to := range map[string]string{"vmlinuz-*": made.kernel(), "initrd.img-*": made.initrd()} {
-		if err := copyBoot(filepath.Join(root, "boot", name), to); err != nil {
-			return err
-		}
+	if err := copyKernels(filepath.Join(root, "boot"), made); err != nil {
+		return err
 	}
 	if err := makeDisk(ctx, root, made.disk(), "root", "3G"); err != nil {
 		return err
@@ -126,15 +159,62 @@ func makeImage(ctx context.Context, img image) error {
 	return os.Rename(made.dir, img.dir)
 }
 
-func copyBoot(pattern, to string) error {
-	found, err := filepath.Glob(pattern)
+// copyKernels copies what the machines boot out of a root's boot directory: the
+// oldest kernel there is the release's, one more is the newer one.
+func copyKernels(boot string, to image) error {
+	found, err := filepath.Glob(filepath.Join(boot, "vmlinuz-*"))
 	if err != nil {
 		return err
 	}
-	if len(found) != 1 {
-		return fmt.Errorf("%s: got %d files, want 1", pattern, len(found))
+	var versions []string
+	for _, f := range found {
+		versions = append(versions, strings.TrimPrefix(filepath.Base(f), "vmlinuz-"))
 	}
-	data, err := os.ReadFile(found[0])
+	slices.SortFunc(versions, compareVersions)
+	// What the hook could not complete may have left a kernel.
+	why, err := os.ReadFile(filepath.Join(boot, "no-new-kernel"))
+	switch {
+	case err == nil:
+		versions = versions[:min(len(versions), 1)]
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case len(versions) == 1:
+		why = []byte(guestSuite + "-backports: its kernel is the release's")
+	}
+	kernels := []kernel{releaseKernel, newKernel}
+	if len(versions) < 1 || len(versions) > len(kernels) {
+		return fmt.Errorf("%s: got kernels %q, want one or two", boot, versions)
+	}
+	for i, v := range versions {
+		progress("guest: kernel %s", v)
+		err := errors.Join(copyFile(filepath.Join(boot, "vmlinuz-"+v), to.kernel(kernels[i])),
+			copyFile(filepath.Join(boot, "initrd.img-"+v), to.initrd(kernels[i])))
+		if err != nil {
+			return err
+		}
+	}
+	if why == nil {
+		return nil
+	}
+	return os.WriteFile(to.missing(newKernel), why, 0o644)
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// compareVersions orders what uname -r says by its numbers: 6.9 is before 6.12.
+func compareVersions(a, b string) int {
+	numbers := func(version string) (all []int) {
+		for _, d := range digits.FindAllString(version, -1) {
+			n, _ := strconv.Atoi(d) // too large a number is the largest
+			all = append(all, n)
+		}
+		return all
+	}
+	return slices.Compare(numbers(a), numbers(b))
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // Command suite builds every test binary of the module and runs it in the
-// environments that a sandbox meets: as root, as an ordinary user, and both again
-// in a virtual machine with systemd and cgroup v2. It says what failed, what was
+// environments that a sandbox meets: as root, as an ordinary user, both again in a
+// virtual machine with systemd and cgroup v2, and some with a newer kernel. It says what failed, what was
 // skipped for which reason, and counts, and it fails if there is nothing to count.
 //
 //	go run ./internal/suite -root -user
@@ -35,7 +35,7 @@ func main() {
 	var dir, env string
 	flag.BoolVar(&c.root, "root", false, "run as root on this machine")
 	flag.BoolVar(&c.user, "user", false, "run as an ordinary user on this machine")
-	flag.BoolVar(&c.guest, "guest", false, "run as both in a virtual machine")
+	flag.BoolVar(&c.guest, "guest", false, "run as both in a virtual machine, and some with a newer kernel")
 	flag.BoolVar(&c.check, "check", false, "run the tests about the shape of the module, as whoever we are")
 	flag.StringVar(&c.run, "run", "", "only tests that match `regexp`")
 	flag.DurationVar(&c.timeout, "timeout", 3*time.Minute, "limit of one package")

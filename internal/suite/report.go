@@ -25,7 +25,7 @@ type report struct {
 // outcome is what became of one test.
 type outcome struct {
 	Env, Pkg, Test string
-	Action         string // pass, fail or skip
+	Action         string // pass, fail or skip, or again
 	Output         string
 }
 
@@ -33,7 +33,30 @@ type outcome struct {
 func (r *report) add(res result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	tests, err := parseOutput(res)
+	tests := res.outcomes()
+	if res.Again != nil {
+		forgive(tests, res.Again.outcomes())
+	}
+	for i := range tests {
+		tests[i].Env, tests[i].Pkg = res.Env, res.Pkg
+	}
+	r.results = append(r.results, res)
+	r.tests = append(r.tests, tests...)
+	state := "ok"
+	if slices.ContainsFunc(tests, func(o outcome) bool { return o.Action == "fail" }) {
+		state = "FAIL"
+	}
+	progress("%s: %-22s %5.1fs %s", res.Env, res.Pkg, res.Seconds, state)
+	for _, o := range tests {
+		if o.Action == "fail" || o.Action == again { // now: who waits for the rest may not see the end
+			progress("%s: %s %s %s\n%s", res.Env, res.Pkg, o.Test, o.Action, o.Output)
+		}
+	}
+}
+
+// outcomes is what became of each test of a result, and of the whole.
+func (res *result) outcomes() []outcome {
+	tests, err := parseOutput(*res)
 	if err != nil {
 		tests = append(tests, outcome{Test: "(output)", Action: "fail", Output: err.Error()})
 	}
@@ -46,23 +69,19 @@ func (r *report) add(res result) {
 	failed := slices.ContainsFunc(tests, func(o outcome) bool { return o.Action == "fail" })
 	if res.Exit != 0 && !failed {
 		tests = append(tests, outcome{Test: fmt.Sprintf("(exit status %d)", res.Exit), Action: "fail", Output: tail(res.Output)})
-		failed = true
 	}
-	for i := range tests {
-		tests[i].Env, tests[i].Pkg = res.Env, res.Pkg
-	}
-	r.results = append(r.results, res)
-	r.tests = append(r.tests, tests...)
-	state := "ok"
-	if failed {
-		state = "FAIL"
-	}
-	progress("%s: %-22s %5.1fs %s", res.Env, res.Pkg, res.Seconds, state)
-	for _, o := range tests {
-		if o.Action == "fail" { // now: who waits for the rest may not see the end
-			progress("%s: %s %s\n%s", res.Env, res.Pkg, o.Test, o.Output)
-		}
-	}
+	return tests
+}
+
+// skip notes an environment that cannot be had, as one test that sandboxtest.Need
+// skipped: a run that was meant to be is always in the table.
+func (r *report) skip(env, feature, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := outcome{Env: env, Pkg: "(environment)", Test: "(boot)", Action: "skip", Output: "needs " + feature + ": " + why}
+	r.results = append(r.results, result{Env: o.Env, Pkg: o.Pkg})
+	r.tests = append(r.tests, o)
+	progress("%s: skipped, it %s", env, o.Output)
 }
 
 // tail returns the end of a long text: a crash prints every goroutine.
@@ -156,19 +175,22 @@ func (r *report) good() bool {
 	return r.count("fail") == 0 && r.count("pass") > 0
 }
 
-// print writes failures, then a table, then the skips, then the counts alone on
-// the last line.
+// print writes a table, then the skips, then the failures where the end of a long
+// log is looked at, then the counts alone on the last line. What passed when it
+// was run again counts as passed, and is told of like a failure.
 func (r *report) print(w io.Writer) error {
-	for _, o := range r.tests {
-		if o.Action == "fail" {
-			fmt.Fprintf(w, "FAIL %s %s %s\n%s\n\n", o.Env, o.Pkg, o.Test, indent(o.Output))
-		}
-	}
 	if err := r.printTable(w); err != nil {
 		return err
 	}
 	r.printSkips(w)
-	_, err := fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", r.count("pass"), r.count("fail"), r.count("skip"))
+	for _, word := range []struct{ action, title string }{{again, "FAILED ONCE"}, {"fail", "FAIL"}} {
+		for _, o := range r.tests {
+			if o.Action == word.action {
+				fmt.Fprintf(w, "%s %s %s %s\n%s\n\n", word.title, o.Env, o.Pkg, o.Test, indent(o.Output))
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", r.count("pass")+r.count(again), r.count("fail"), r.count("skip"))
 	return err
 }
 
@@ -186,7 +208,7 @@ func (r *report) printTable(w io.Writer) error {
 				n[o.Action]++
 			}
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%d\t%d\t%d\t%.1f\n", res.Env, res.Pkg, n["pass"], n["fail"], n["skip"], res.Seconds)
+		fmt.Fprintf(tab, "%s\t%s\t%d\t%d\t%d\t%.1f\n", res.Env, res.Pkg, n["pass"]+n[again], n["fail"], n["skip"], res.Seconds)
 	}
 	fmt.Fprintln(tab)
 	return tab.Flush()

@@ -110,6 +110,23 @@ func TestSkipsAreGroupedByReason(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBootIsSkipped(t *testing.T) {
+	r := report{tests: []outcome{{Env: "root", Action: "pass"}}}
+	r.skip("guest-new", "newkernel", "backports: not found")
+	var out bytes.Buffer
+	if err := r.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"    1  guest-new: needs newkernel: backports: not found\n", "\n1 passed, 0 failed, 1 skipped\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %q, want %q in it", out.String(), want)
+		}
+	}
+	if !r.good() {
+		t.Error("a kernel that cannot be had is a failure")
+	}
+}
+
 // fakeStage stages shell scripts in the place of test binaries.
 func fakeStage(t *testing.T, timeout time.Duration, scripts map[string]string) stage {
 	t.Helper()
@@ -124,6 +141,12 @@ func fakeStage(t *testing.T, timeout time.Duration, scripts map[string]string) s
 		}
 		m.Tests = append(m.Tests, test{Pkg: name, Binary: name + ".test"})
 	}
+	writeManifest(t, st, m)
+	return st
+}
+
+func writeManifest(t *testing.T, st stage, m manifest) {
+	t.Helper()
 	data, err := json.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
@@ -131,13 +154,12 @@ func fakeStage(t *testing.T, timeout time.Duration, scripts map[string]string) s
 	if err := os.WriteFile(st.path("manifest.json"), data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return st
 }
 
-func execOne(t *testing.T, st stage) result {
+func execOne(t *testing.T, st stage, env string) result {
 	t.Helper()
 	var out bytes.Buffer
-	if err := execute(t.Context(), st, "here", &out); err != nil {
+	if err := execute(t.Context(), st, env, &out); err != nil {
 		t.Fatal(err)
 	}
 	in := json.NewDecoder(&out)
@@ -156,7 +178,7 @@ func execOne(t *testing.T, st stage) result {
 
 func TestExecuteRunsInThePackage(t *testing.T) {
 	st := fakeStage(t, time.Minute, map[string]string{"pkg": "pwd; echo $NUCLEUS_BIN; exit 3"})
-	res := execOne(t, st)
+	res := execOne(t, st, "here")
 	if want := st.path("src/pkg") + "\n" + st.path("bin/nucleus") + "\n"; res.Output != want || res.Exit != 3 {
 		t.Errorf("got %q, exit %d, want %q, exit 3", res.Output, res.Exit, want)
 	}
@@ -173,7 +195,7 @@ func TestExecuteFindsLostProcesses(t *testing.T) {
 	st := fakeStage(t, time.Minute, map[string]string{
 		"pkg": "env -i setsid sh -c 'echo $$ >" + pidfile + "; exec sleep 1000' & while ! [ -s " + pidfile + " ]; do :; done",
 	})
-	res := execOne(t, st)
+	res := execOne(t, st, "here")
 	if len(res.Leaks) != 1 || !strings.Contains(res.Leaks[0], "(sleep)") {
 		t.Errorf("got leaks %q, want the sleep", res.Leaks)
 	}
