@@ -71,7 +71,6 @@ func (i Identity) Groups() []string {
 
 // born tells the caller who the sandbox is.
 func (c *Cmd) born(p *Plan, box *enter.Sandbox) error {
-	c.catch()
 	if c.Born == nil && c.Detach == nil || c.into != nil {
 		return nil
 	}

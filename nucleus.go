@@ -269,6 +269,9 @@ func (c *Cmd) Start() error {
 func (c *Cmd) enter(p *Plan, fds []int) (*enter.Sandbox, error) {
 	req := enter.Request{Plan: p.plan, Host: &p.host.facts, Name: c.name(), Stdio: fds}
 	req.Cloned = func(box *enter.Sandbox) error { return c.born(p, box) }
+	if len(c.Signals) > 0 && c.Caught != nil {
+		req.Meanwhile = func() { signal.Notify(c.Caught, c.Signals...) }
+	}
 	if c.Detach != nil && c.Detach.Exit != nil {
 		req.Exit = int(c.Detach.Exit.Fd())
 	}
@@ -322,13 +325,6 @@ func (c *Cmd) supervise(p *Plan, box *enter.Sandbox) {
 	c.done = c.io.copy()
 	c.watch()
 	c.log(p)
-}
-
-// catch begins to catch signals.
-func (c *Cmd) catch() {
-	if len(c.Signals) > 0 && c.Caught != nil {
-		signal.Notify(c.Caught, c.Signals...)
-	}
 }
 
 // watch kills the sandbox when its time is over.

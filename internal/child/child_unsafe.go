@@ -148,8 +148,8 @@ type How struct {
 
 // Start makes a process that performs the arena's operations. Reports go to descriptor errfd of the child. If cgroup is
 // not negative it is a directory of a version 2 hierarchy that the child is born
-// in (Linux 5.7). The calling goroutine must be locked to its thread. The arena
-// must be kept until the child has executed a program or ended.
+// in (Linux 5.7). The arena must be kept until the child has executed a program or
+// ended.
 func Start(a *Arena, how How, errfd, cgroup int) (Process, syscall.Errno) {
 	var pidfd int32
 	args := &cloneArgs{
@@ -169,15 +169,28 @@ func Start(a *Arena, how How, errfd, cgroup int) (Process, syscall.Errno) {
 	// SAFETY: a function value points to a word that is the function's address.
 	entry := run
 	pc := **(**uintptr)(unsafe.Pointer(&entry))
-	all, old := ^uintptr(0), uintptr(0)
-	// SAFETY: all and old live on this stack over the calls; the kernel copies them.
-	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	// SAFETY: args and pidfd live on this goroutine's stack, which cannot move
-	// during the call; ops point into the arena's mapping.
-	pid, e := clone3Run(args, unsafe.Sizeof(*args), pc, a.ops(), uintptr(a.n), uintptr(errfd))
-	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	pid, e := masked(args, pc, a.ops(), uintptr(a.n), uintptr(errfd))
 	if e != 0 {
 		return Process{PidFD: -1}, syscall.Errno(e)
 	}
 	return Process{Pid: int(pid), PidFD: int(pidfd)}, 0
+}
+
+// masked clones with all signals blocked. It needs no runtime.LockOSThread, which
+// starts a thread: a goroutine changes threads only where it may be preempted,
+// in the prologue of a function that can grow the stack or by a signal, and here
+// is neither (TestRunCallsOnlyRawSyscall6).
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func masked(args *cloneArgs, entry uintptr, ops unsafe.Pointer, n, errfd uintptr) (pid, errno uintptr) {
+	all, old := ^uintptr(0), uintptr(0)
+	// SAFETY: all and old live on this stack over the calls; the kernel copies them.
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	// SAFETY: args and the pidfd that it points to live on this goroutine's stack,
+	// which cannot move during the call; ops point into the arena's mapping.
+	pid, errno = clone3Run(args, unsafe.Sizeof(*args), entry, ops, n, errfd)
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	return pid, errno
 }

@@ -92,6 +92,7 @@ func TestImpuritiesAreFound(t *testing.T) {
 		{"print", "child_unsafe.go", loop, loop + "\t\tprintln(i)\n", "runtime.print", build{arch: "arm64"}},
 		{"allocation", "child_unsafe.go", "\tvar rep Report\n", "\tvar rep Report\n\trep = make([]Report, w.n)[0]\n", "runtime.makeslice", build{arch: "amd64"}},
 		{"stack growth", "child_unsafe.go", "//go:nosplit\n//go:norace\n", "//go:norace\n", "runtime.morestack", build{arch: "amd64"}},
+		{"stack growth where signals are blocked", "child_unsafe.go", "//go:nosplit\n//go:norace\n//go:nocheckptr\nfunc masked", "//go:norace\n//go:nocheckptr\nfunc masked", "runtime.morestack", build{arch: "amd64"}},
 		{"race detector", "child_unsafe.go", "//go:norace\n", "", "runtime.race", build{arch: "amd64", flags: []string{"-gcflags=-race"}, unlinked: true}},
 		{"call by name", "clone_amd64.s", "CALL\tR12", "CALL\t·run(SB)", "run.abi0", build{arch: "amd64"}},
 		{"call by name, instrumented", "clone_amd64.s", "CALL\tR12", "CALL\t·run(SB)", "racefuncenter", build{arch: "amd64", flags: []string{"-gcflags=-race"}, unlinked: true}},
@@ -191,7 +192,7 @@ var (
 // the file that they come from.
 func disassemble(t *testing.T, file string) map[string]*function {
 	t.Helper()
-	names := `^(` + regexp.QuoteMeta(self) + `(run|clone3Run)(\.abi0)?|` + regexp.QuoteMeta(rawName) + `|` + regexp.QuoteMeta(innerName) + `(\.abi0)?)$`
+	names := `^(` + regexp.QuoteMeta(self) + `(run|masked|clone3Run)(\.abi0)?|` + regexp.QuoteMeta(rawName) + `|` + regexp.QuoteMeta(innerName) + `(\.abi0)?)$`
 	out, err := exec.Command("go", "tool", "objdump", "-s", names, file).Output()
 	if err != nil {
 		t.Fatalf("disassemble %s: %v", file, err)
@@ -250,6 +251,14 @@ func judge(code map[string]*function, linked bool) (wrong []string) {
 		want(inner, f != nil && len(f.calls) == 0, "nothing")
 		f = code[clone]
 		want(clone, f != nil && len(f.calls) == 1 && strings.Trim(f.calls[0], "()") == "R12", "only the address in R12")
+	}
+	// The one that clones, on the thread whose signals it blocks.
+	f := code[self+"masked"]
+	want(self+"masked", f != nil && len(f.calls) >= 3 && !slices.ContainsFunc(f.calls, func(c string) bool {
+		return c != rawName && strings.TrimSuffix(c, ".abi0") != self+"clone3Run"
+	}), "only "+rawName+" and clone3Run")
+	if f := code[self+"clone3Run (wrapper)"]; f != nil && slices.ContainsFunc(f.calls, func(c string) bool { return strings.TrimSuffix(c, ".abi0") != self+"clone3Run" }) {
+		wrong = append(wrong, "the way to clone3Run calls "+strings.Join(f.calls, ", "))
 	}
 	// A wrapper exists when something calls run by its name from assembly.
 	for _, name := range []string{self + "run.abi0", self + "run (wrapper)"} {

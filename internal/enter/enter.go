@@ -15,6 +15,7 @@
 //	child  -> parent console, 0       with a descriptor: the terminal's other end
 //	child  -> parent held, 0          the sandbox is complete, if the plan has it wait
 //	parent -> child  one byte         it may go on
+//	parent -> init   two bytes        the workload may start, if the init awaits that
 //	init   -> parent started, pid     the workload has been executed
 //	init   -> parent not started, -e  it could not be; the end
 //	init   -> parent ended, status    the workload has ended
@@ -27,6 +28,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -61,6 +63,10 @@ type Request struct {
 	// for a gate, the workload cannot run before it returns, and never runs if
 	// it fails.
 	Cloned func(*Sandbox) error
+	// Meanwhile, if not nil, is called while the child performs its steps: what
+	// it does costs the start nothing, unless it takes longer than they do. The
+	// workload cannot run before it returns.
+	Meanwhile func()
 	// Held is called when the sandbox is complete and waits, if the plan has it
 	// wait: everything but the workload's filter and session is in force on
 	// process Pid. If it fails, the workload never runs.
@@ -315,37 +321,40 @@ func (r *run) cloneInGroup() error {
 	return <-done
 }
 
-// cloneHere clones in this thread.
-func (r *run) cloneHere() (err error) {
+// cloneHere clones, in this thread if the child is to be born in its groups.
+func (r *run) cloneHere() error {
+	if !r.clone.Cgroup {
+		return r.cloneInto(-1)
+	}
 	runtime.LockOSThread()
-	into, leave := -1, func() error { return nil }
-	if r.clone.Cgroup {
-		if dir := r.box.Group.Dir(); dir != nil {
-			into = int(dir.Fd())
-		}
-		if leave, err = r.box.Group.Enter(); err != nil {
-			runtime.UnlockOSThread()
-			return err
-		}
+	into := -1
+	if dir := r.box.Group.Dir(); dir != nil {
+		into = int(dir.Fd())
 	}
-	p, errno := child.Start(r.enc.Arena, child.How{Flags: r.clone.Flags, Copy: r.clone.Copy}, int(r.child), into)
-	if errno == 0 {
-		r.box.Pid, r.box.PidFD = p.Pid, kernel.FD(p.PidFD)
+	leave, err := r.box.Group.Enter()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
 	}
-	if err := leave(); err != nil {
+	err = r.cloneInto(into)
+	if e := leave(); e != nil {
 		// This thread is still in the sandbox's group. It stays locked, so
 		// that it ends with this goroutine and runs nobody else's.
-		return errors.Join(errnoOrNil(errno), err, r.killStarted())
+		return errors.Join(err, e, r.killStarted())
 	}
 	runtime.UnlockOSThread()
-	return errnoOrNil(errno)
+	return err
 }
 
-func errnoOrNil(e syscall.Errno) error {
-	if e == 0 {
-		return nil
+// cloneInto clones. A child is born in the version 2 group of descriptor into,
+// if that is not negative.
+func (r *run) cloneInto(into int) error {
+	p, errno := child.Start(r.enc.Arena, child.How{Flags: r.clone.Flags, Copy: r.clone.Copy}, int(r.child), into)
+	if errno != 0 {
+		return errno
 	}
-	return e
+	r.box.Pid, r.box.PidFD = p.Pid, kernel.FD(p.PidFD)
+	return nil
 }
 
 // killStarted ends the child if there is one.
@@ -386,12 +395,40 @@ func (r *run) settle() error {
 			return r.gone(fmt.Errorf("open the gate: %w", err))
 		}
 	}
+	if r.req.Meanwhile != nil {
+		r.req.Meanwhile()
+	}
+	if !r.holds() { // else when it is let on
+		if err := r.word(); err != nil {
+			return err
+		}
+	}
 	for {
 		done, err := r.message()
 		if err != nil || done {
 			return err
 		}
 	}
+}
+
+// holds says whether the child waits for us once more.
+func (r *run) holds() bool {
+	return slices.ContainsFunc(r.req.Plan.Steps, func(s plan.Step) bool {
+		_, ok := s.Do.(plan.Hold)
+		return ok
+	})
+}
+
+// word lets the init start the workload, if it awaits that. It is longer than
+// what a child waits for, which therefore fails if it reads this instead.
+func (r *run) word() error {
+	if r.req.Meanwhile == nil {
+		return nil
+	}
+	if err := r.box.Status.Send([]byte{1, 1}); err != nil {
+		return r.gone(fmt.Errorf("let the workload start: %w", err))
+	}
+	return nil
 }
 
 // gone prefers what a dead child said to what its death made fail here.
@@ -471,7 +508,7 @@ func (r *run) letOn() error {
 	if err := r.box.Status.Send([]byte{1}); err != nil {
 		return r.gone(fmt.Errorf("let the sandbox go on: %w", err))
 	}
-	return nil
+	return r.word()
 }
 
 func (r *run) stepReport(op, errno int) error {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,8 +42,7 @@ func look(t *testing.T) state {
 	}
 	n := 0
 	for line := range strings.Lines(string(mounts)) {
-		// A service manager mounts and unmounts these when users come and go.
-		if f := strings.Fields(line); len(f) > 4 && path.Dir(f[4]) != "/run/user" {
+		if f := strings.Fields(line); len(f) > 4 && !sandboxtest.OthersMount(f[4]) {
 			n++
 		}
 	}
@@ -108,6 +107,9 @@ func TestEveryOperationCanFail(t *testing.T) {
 		before, whole := look(t), snapshot(t)
 		for op := 0; op < len(steps); op += stride {
 			a := prepare(t, s, "echo ran >&3")
+			if op%2 == 1 { // an init that waits for us, which must not hide why it is gone
+				a.Meanwhile = func() {}
+			}
 			a.edit = func(_, n int, o *child.Op) {
 				if n == op {
 					o.Nr, o.Allow = noCall, 0
@@ -125,33 +127,45 @@ func TestEveryOperationCanFail(t *testing.T) {
 	})
 }
 
-// TestFailureBeforeTheGate repeats what fails while the parent opens the gate:
-// the child's report must not get lost in the end of the socket.
-func TestFailureBeforeTheGate(t *testing.T) {
+// failEarly repeats a start whose step fails while the parent tells the child to
+// go on: the child's report must not get lost in the end of the socket.
+func failEarly(t *testing.T, s spec.Sandbox, step func(p *plan.Plan, i int) int) {
 	sandboxtest.Need(t, sandboxtest.Userns)
 	times := 300
 	if sandboxtest.Slow() > 1 || sandboxtest.Probe(sandboxtest.Long) != nil {
 		times = 30
 	}
 	for i := range times {
-		a := prepare(t, spec.Sandbox{Toolchain: true}, "echo ran >&3")
-		wait := -1
-		for n, s := range a.Plan.Steps {
-			if s.Do == plan.Action(plan.Wait{}) {
-				wait = n
-			}
+		a := prepare(t, s, "echo ran >&3")
+		if s.Name == held {
+			a.Meanwhile = func() {} // the workload waits for one more word
 		}
-		last := -1
-		// The step just before the wait, or the wait itself.
+		want, done := step(a.Plan, i), false
 		a.edit = func(step, op int, o *child.Op) {
-			if want := wait - i%2; step == want && last < 0 {
-				last, o.Nr = step, noCall
+			if step == want && !done {
+				done, o.Nr = true, noCall
 			}
 		}
-		if err := wantFailure(t, a, wait-i%2); !errors.Is(err, syscall.ENOSYS) {
+		if err := wantFailure(t, a, want); !errors.Is(err, syscall.ENOSYS) {
 			t.Fatalf("attempt %d: got %v, want %v", i, err, syscall.ENOSYS)
 		}
 	}
+}
+
+// find is the number of the step that does something of a kind.
+func find[A plan.Action](p *plan.Plan) int {
+	return slices.IndexFunc(p.Steps, func(s plan.Step) bool { _, ok := s.Do.(A); return ok })
+}
+
+// TestFailureBeforeTheGate: the step just before the wait, or the wait itself.
+func TestFailureBeforeTheGate(t *testing.T) {
+	failEarly(t, spec.Sandbox{Toolchain: true}, func(p *plan.Plan, i int) int { return find[plan.Wait](p) - i%2 })
+}
+
+// TestFailureAfterTheHold: what fails as soon as the child is let on, while the
+// parent lets the workload start.
+func TestFailureAfterTheHold(t *testing.T) {
+	failEarly(t, spec.Sandbox{Toolchain: true, Name: held}, func(p *plan.Plan, _ int) int { return find[plan.Hold](p) + 1 })
 }
 
 // broken stands for a step that nobody knows how to perform.

@@ -239,6 +239,27 @@ func TestWorkloadRuns(t *testing.T) {
 	})
 }
 
+// TestMeanwhile: the workload does not run before what is done meanwhile is done.
+func TestMeanwhile(t *testing.T) {
+	each(t, func(t *testing.T, s spec.Sandbox) {
+		a, calls := prepare(t, s, "echo ran >&3; exit 7"), 0
+		a.Meanwhile = func() {
+			calls++
+			if err := a.ran.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+				t.Error(err)
+			}
+			var b [4]byte
+			if n, err := a.ran.Read(b[:]); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the workload says %q (%v) before it may", b[:n], err)
+			}
+		}
+		words, status, err := a.run()
+		if err != nil || words != "ran\n" || status.ExitStatus() != 7 || calls != 1 {
+			t.Errorf("got %q, exit %d, %v after %d calls; want ran, 7 after one", words, status.ExitStatus(), err, calls)
+		}
+	})
+}
+
 // TestControlGroupIsTheTop checks that the sandbox does not see where in the
 // host's hierarchies it is.
 func TestControlGroupIsTheTop(t *testing.T) {

@@ -67,12 +67,13 @@ type Config struct {
 	Terminal bool // descriptor 0 becomes the workload's controlling terminal
 	Detached bool // go on without a supervisor
 	Joined   bool // not process 1, but the parent of a program that joins a sandbox
+	Awaits   bool // start the workload when a byte comes, and not before
 	ExitFD   int  // where a detached init says how the workload ended; 0: nowhere
 }
 
 // flags as the program reads them.
 func (c Config) flags() (f uint32) {
-	for i, on := range []bool{c.Terminal, c.Detached, c.Joined} {
+	for i, on := range []bool{c.Terminal, c.Detached, c.Joined, c.Awaits} {
 		if on {
 			f |= 1 << i
 		}

@@ -75,12 +75,18 @@ TEXT ·initAMD64(SB), NOSPLIT|NOFRAME, $0-0
 	JNZ  broken
 private:
 
-	// Gone already? From here on, SIGIO tells.
-	MOVL $45, AX                 // recvfrom(status, mask, 1, MSG_PEEK|MSG_DONTWAIT, nil, nil)
+	// Gone already? From here on, SIGIO tells. Or not ready yet: then wait for a word.
+	XORL R10, R10
+	MOVL $0x401014, AX           // flags: 8: there will be a byte to read
+	MOVL (AX), AX
+	TESTL $8, AX
+	JNZ  look
+	MOVL $0x42, R10              // MSG_PEEK|MSG_DONTWAIT
+look:
+	MOVL $45, AX                 // recvfrom(status, mask, 1, flags, nil, nil)
 	MOVL BX, DI
 	LEAQ 32(R15), SI
 	MOVL $1, DX
-	MOVL $0x42, R10
 	XORL R8, R8
 	XORL R9, R9
 	SYSCALL

@@ -66,11 +66,16 @@ TEXT ·initARM64(SB), NOSPLIT|NOFRAME, $0-0
 	CBNZ R0, broken
 private:
 
-	MOVD $207, R8                // recvfrom(status, info, 1, MSG_PEEK|MSG_DONTWAIT, nil, nil)
+	MOVD ZR, R3
+	MOVD $0x401014, R9           // flags: 8: there will be a byte to read
+	MOVWU (R9), R9
+	TBNZ $3, R9, look
+	MOVD $0x42, R3               // MSG_PEEK|MSG_DONTWAIT
+look:
+	MOVD $207, R8                // recvfrom(status, info, 1, flags, nil, nil)
 	MOVD R19, R0
 	ADD  $32, R23, R1
 	MOVD $1, R2
-	MOVD $0x42, R3
 	MOVD ZR, R4
 	MOVD ZR, R5
 	SVC

@@ -164,13 +164,18 @@ func (b *builder) startLimit(r spec.Restart) {
 // maxStarts keeps the time of startLimit within what a manager can count.
 const maxStarts = 1 << 20
 
-// restarts are our policies in the manager's words. There, a stop by the user
-// is never followed by a start.
-var restarts = map[spec.RestartPolicy]string{
-	spec.RestartNo:            "no",
-	spec.RestartOnFailure:     "on-failure",
-	spec.RestartAlways:        "always",
-	spec.RestartUnlessStopped: "always",
+// restarts is our policy in the manager's words. There, a stop by the user is
+// never followed by a start.
+func restarts(p spec.RestartPolicy) string {
+	switch p {
+	case spec.RestartNo:
+		return "no"
+	case spec.RestartOnFailure:
+		return "on-failure"
+	case spec.RestartAlways, spec.RestartUnlessStopped:
+		return "always"
+	}
+	return ""
 }
 
 // passed are the signals that nucleus passes on to the program, of those that
@@ -197,7 +202,7 @@ func (b *builder) life(s spec.Service, command string) {
 	b.set("", "TimeoutStopSec", seconds(cmp.Or(s.StopTimeout, spec.DefaultStopTimeout)+grace))
 	b.set("An end by that signal is one that was asked for: nucleus exits with 128 and its number.",
 		"SuccessExitStatus", fmt.Sprint(killedBy+spec.SignalNumber(signal)))
-	b.set("", "Restart", restarts[s.Restart.Policy])
+	b.set("", "Restart", restarts(s.Restart.Policy))
 	if s.Restart.Policy != spec.RestartNo {
 		b.set("", "RestartSec", seconds(pause))
 	}
