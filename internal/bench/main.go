@@ -35,6 +35,13 @@ func main() {
 		makeCalls(n)
 		return
 	}
+	if n, err := strconv.Atoi(os.Getenv(spawnsEnv)); err == nil {
+		if err := makeSpawns(n); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *heap > 0 {
 		heapRow(*heap, *n)
 		return
@@ -132,28 +139,24 @@ func run(bin string, n int, only string) (err error) {
 		}
 		printTable(t.title, rows, t.base)
 	}
-	if strings.Contains("Life: output", only) {
-		if err := l.logTable(); err != nil {
-			return err
+	for _, t := range []struct {
+		title string
+		run   func() error
+	}{
+		{"Life: output", l.logTable},
+		{"Policy: calls", callTable},
+		{"Policy: programs", spawnTable},
+		{"Policy: files", func() error { return treeTable(dir, bin) }},
+		{"Heap", func() error { return heapTable(n) }},
+		{"Rate", func() error { return rateTable(dir, bin) }},
+	} {
+		if strings.Contains(t.title, only) {
+			if err := t.run(); err != nil {
+				return err
+			}
 		}
 	}
-	if strings.Contains("Policy: calls", only) {
-		if err := callTable(); err != nil {
-			return err
-		}
-	}
-	if strings.Contains("Policy: files", only) {
-		if err := treeTable(dir, bin); err != nil {
-			return err
-		}
-	}
-	if only != "" {
-		return nil
-	}
-	if err := heapTable(n); err != nil {
-		return err
-	}
-	return rateTable(dir, bin)
+	return nil
 }
 
 // measure runs the rows in rounds.

@@ -34,6 +34,40 @@ func makeCalls(n int) {
 	fmt.Println(time.Since(t0).Nanoseconds())
 }
 
+// spawnsEnv makes this program one that executes so many programs, one after the other.
+const spawnsEnv = "NUCLEUS_BENCH_SPAWNS"
+
+const spawns = 500
+
+// makeSpawns is that program.
+func makeSpawns(n int) error {
+	t0 := time.Now()
+	for range n {
+		if err := exec.Command("/bin/true").Run(); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Println(time.Since(t0).Nanoseconds())
+	return err
+}
+
+// spawnTable measures what it costs a program that executes others that somebody
+// would see it being refused that.
+func spawnTable() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	env := spawnsEnv + "=" + strconv.Itoa(spawns)
+	box := &spec.Sandbox{Toolchain: true, Volumes: []spec.Volume{{Source: self, Target: "/bench", Exec: true}}, Env: []string{env}}
+	ways := []*way{
+		{row{name: "**nucleus**"}, inside(box, nil)},
+		{row{name: "**nucleus**, refusals seen and explained"}, inside(box, &nucleus.Watch{})},
+		{row{name: "**nucleus**, refused files too"}, inside(box, &nucleus.Watch{Level: nucleus.Files})},
+	}
+	return table(ways, 15, "Executing a program (`true`), microseconds", spawns*1000)
+}
+
 // way is a way to run a program: its own measurement of itself.
 type way struct {
 	row
@@ -57,14 +91,6 @@ func callTable() error {
 	}
 	env := callsEnv + "=" + strconv.Itoa(calls)
 	box := &spec.Sandbox{Volumes: []spec.Volume{{Source: self, Target: "/bench", Exec: true}}, Env: []string{env}}
-	inside := func(w *nucleus.Watch) func() (time.Duration, error) {
-		return func() (time.Duration, error) {
-			c := nucleus.Command(box, "/bench")
-			c.Watch = w
-			c.Stderr = os.Stderr
-			return took(c.Output())
-		}
-	}
 	ways := []*way{
 		{row{name: "no sandbox, no filter"}, func() (time.Duration, error) {
 			c := exec.Command(self)
@@ -73,8 +99,8 @@ func callTable() error {
 		}},
 		{row{name: "bubblewrap, no namespace, no filter"}, unconfined(self, env, nil)},
 		{row{name: "the same with a filter that allows every call: what the kernel takes for having one"}, unconfined(self, env, seccomp.Pass(arch()).Bytes())},
-		{row{name: "**nucleus**"}, inside(nil)},
-		{row{name: "**nucleus**, refusals seen and explained"}, inside(&nucleus.Watch{})},
+		{row{name: "**nucleus**"}, inside(box, nil)},
+		{row{name: "**nucleus**, refusals seen and explained"}, inside(box, &nucleus.Watch{})},
 	}
 	return table(ways, 15, "One system call (getppid), nanoseconds", calls)
 }
@@ -109,6 +135,15 @@ func unconfined(self, env string, filter []byte) func() (time.Duration, error) {
 			}
 			c.ExtraFiles = []*os.File{r}
 		}
+		return took(c.Output())
+	}
+}
+
+// inside runs this program in a sandbox, as /bench.
+func inside(box *spec.Sandbox, w *nucleus.Watch) func() (time.Duration, error) {
+	return func() (time.Duration, error) {
+		c := nucleus.Command(box, "/bench")
+		c.Watch, c.Stderr = w, os.Stderr
 		return took(c.Output())
 	}
 }
