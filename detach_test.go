@@ -123,6 +123,24 @@ func TestDetachedSandboxSaysHowItEnded(t *testing.T) {
 	}
 }
 
+// TestDeadlineInAFlood: the signal of the deadline is merged into one that the
+// program has sent to process 1, which has not taken that yet.
+func TestDeadlineInAFlood(t *testing.T) {
+	const limit = time.Second
+	l := detach(t, &spec.Sandbox{Toolchain: true, Timeout: limit}, nil, "sh", "-c", "trap '' ALRM; while :; do kill -ALRM 1; sleep 0.01; done")
+	if err := syscall.Kill(l.id.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(limit * 3 / 2)
+	if err := syscall.Kill(l.id.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	l.wait(t)
+	if o := l.collect(t); o.Reason != nucleus.DeadlineExceeded {
+		t.Errorf("got %s (%v), want a deadline", o.Reason, o)
+	}
+}
+
 // TestUnbornNeverRuns: what nobody could find again does not run.
 func TestUnbornNeverRuns(t *testing.T) {
 	sandboxtest.Need(t, sandboxtest.Userns)

@@ -311,7 +311,8 @@ func (e *encoder) process(a plan.Action) {
 	case plan.Lifeline:
 		e.op("fcntl", syscall.SYS_FCNTL, state, abi.FSetFL, abi.OAsync|abi.OReadWrite)
 	case plan.Deadline:
-		sec, usec := uint64(a.After/time.Second), uint64(a.After%time.Second/time.Microsecond)
+		after := max(a.After, time.Microsecond) // 0 would be none
+		sec, usec := uint64(after/time.Second), uint64(after%time.Second/time.Microsecond)
 		e.op("setitimer", syscall.SYS_SETITIMER, 0, e.words(0, 0, sec, usec), 0) // ITIMER_REAL, once
 	case plan.JoinNamespaces:
 		e.op("setns", sysSetns, uintptr(e.into), uintptr(a.Flags))

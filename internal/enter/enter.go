@@ -398,7 +398,7 @@ func (r *run) settle() error {
 	if r.req.Meanwhile != nil {
 		r.req.Meanwhile()
 	}
-	if !r.holds() { // else when it is let on
+	if !has[plan.Hold](r.req.Plan) { // else when it is let on
 		if err := r.word(); err != nil {
 			return err
 		}
@@ -411,12 +411,9 @@ func (r *run) settle() error {
 	}
 }
 
-// holds says whether the child waits for us once more.
-func (r *run) holds() bool {
-	return slices.ContainsFunc(r.req.Plan.Steps, func(s plan.Step) bool {
-		_, ok := s.Do.(plan.Hold)
-		return ok
-	})
+// has says whether a plan has a step of a kind.
+func has[A plan.Action](p *plan.Plan) bool {
+	return slices.ContainsFunc(p.Steps, func(s plan.Step) bool { _, ok := s.Do.(A); return ok })
 }
 
 // word lets the init start the workload, if it awaits that. It is longer than

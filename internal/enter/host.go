@@ -75,7 +75,7 @@ func (r *run) gate(a plan.Action) error {
 
 func (r *run) makeInit(a plan.MakeInit) error {
 	img := pid1.Image(pid1.Config{Filter: a.Filter.Insns, StatusFD: int(r.child), Terminal: a.Terminal,
-		Detached: a.Detached, Joined: a.Joined, Awaits: r.req.Meanwhile != nil, ExitFD: r.req.Exit})
+		Detached: a.Detached, Joined: a.Joined, Awaits: r.req.Meanwhile != nil, Timed: has[plan.Deadline](r.req.Plan), ExitFD: r.req.Exit})
 	fd, err := kernel.SealedImage("nucleus-init", img)
 	if err != nil {
 		return err

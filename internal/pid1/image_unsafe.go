@@ -20,7 +20,9 @@
 //
 // A detached init closes that socket when the workload has started, and writes
 // its last message to the exit descriptor, a file. If it was given a timer
-// (setitimer(2), ITIMER_REAL, survives execve) that message may be [Expired].
+// (setitimer(2), ITIMER_REAL, survives execve) that message may be [Expired]. At
+// each SIGALRM it looks whether the timer has run out: one that the workload sent,
+// and that is still pending, swallows the timer's own.
 //
 // A joined init is the parent of a program that joins a sandbox. It has done so
 // itself, but for the process namespace, which only its children are in. When
@@ -68,12 +70,13 @@ type Config struct {
 	Detached bool // go on without a supervisor
 	Joined   bool // not process 1, but the parent of a program that joins a sandbox
 	Awaits   bool // start the workload when a byte comes, and not before
+	Timed    bool // it has been given a timer, whose end is the sandbox's
 	ExitFD   int  // where a detached init says how the workload ended; 0: nowhere
 }
 
 // flags as the program reads them.
 func (c Config) flags() (f uint32) {
-	for i, on := range []bool{c.Terminal, c.Detached, c.Joined, c.Awaits} {
+	for i, on := range []bool{c.Terminal, c.Detached, c.Joined, c.Awaits, c.Timed} {
 		if on {
 			f |= 1 << i
 		}

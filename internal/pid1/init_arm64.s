@@ -148,9 +148,21 @@ forward:
 	B    wait
 
 alarm:
-	MOVWU 40(R23), R9            // si_code: SI_KERNEL?
-	CMP  $0x80, R9
-	BNE  forward
+	MOVD $0x401014, R9           // flags: 16: there is a timer
+	MOVWU (R9), R9
+	TBZ  $4, R9, theirs
+	MOVD $102, R8                // getitimer(ITIMER_REAL, value)
+	MOVD ZR, R0
+	ADD  $32, R23, R1
+	SVC
+	MOVD 48(R23), R9             // what is left: seconds
+	MOVD 56(R23), R10            // and microseconds
+	ORR  R10, R9, R9
+	CBZ  R9, expired
+theirs:
+	MOVD $14, R0
+	B    forward
+expired:
 	MOVW $-5, R9
 	MOVW R9, 24(R23)
 	MOVW $9, R9
