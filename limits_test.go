@@ -184,7 +184,7 @@ func TestLimitsAreEnforcedOrRefused(t *testing.T) {
 func TestScratchIsBounded(t *testing.T) {
 	needSandbox(t)
 	s := &spec.Sandbox{Scratch: spec.MiB, Tmpfs: []spec.Tmpfs{{Target: "/small", Size: spec.MiB}}}
-	if err := (&attempt{TB: t}).want(s, line{"fill /tmp/x 2", "ENOSPC"}, line{"fill /small/x 2", "ENOSPC"}, line{"fill /dev/shm/x 2", "ENOSPC"}); err != nil {
+	if err := (&attempt{TB: t}).want(s, line{"fill /tmp/x 2", "ENOSPC"}, line{"fill /small/x 2", "ENOSPC"}, line{"files /small 2000", "ENOSPC"}, line{"fill /dev/shm/x 2", "ENOSPC"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -274,6 +274,16 @@ var verbs = map[string]func([]string) string{
 		}
 		return verdict(err)
 	},
+	"files": func(a []string) string { // makes so many empty ones in a directory
+		for i := range number(a[1]) {
+			if fd, err := unix.Open(a[0]+"/"+strconv.Itoa(i), unix.O_CREAT|unix.O_WRONLY, 0o600); err != nil {
+				return verdict(err)
+			} else if err := unix.Close(fd); err != nil {
+				return verdict(err)
+			}
+		}
+		return "ok"
+	},
 	"fill": func(a []string) string {
 		err := os.WriteFile(a[0], make([]byte, number(a[1])<<20), 0o600)
 		_ = os.Remove(a[0])

@@ -158,7 +158,8 @@ type Volume struct {
 // Tmpfs is an empty writable directory in memory.
 type Tmpfs struct {
 	Target string `json:"target"`
-	// Size bounds it. Zero: 64 MiB.
+	// Size bounds it: what files hold, and one file for each 4 KiB of it, but at
+	// least 1024. Zero: 64 MiB.
 	Size Bytes `json:"size,omitempty"`
 	// Exec allows programs below it to be executed.
 	Exec bool `json:"exec,omitempty"`

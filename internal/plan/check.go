@@ -53,6 +53,7 @@ type check struct {
 	terminal [2]bool           // the init expects one; one is made
 	limited  [16]bool          // resources with a limit
 	sealed   bool              // the root is read-only
+	covered  bool              // so are the kernel's settings
 	scratch  string            // where the new root is mounted
 	staged   map[string]bool   // stages that a tree is mounted on
 	filters  [2][]seccomp.Insn // as MakeInit and Seccomp have them
@@ -341,6 +342,7 @@ func (c *check) mounts(i int, a Action) {
 			c.bad("step %d attaches %q again", i, a.From)
 		}
 		c.fds[a.From] = mountAttached
+		c.covered = c.covered || a.To == "/proc/sys"
 	case MountFS:
 		if a.Flags&abi.MSNoSuid == 0 {
 			c.bad("step %d mounts %s without nosuid", i, a.Target)
@@ -546,6 +548,9 @@ func (c *check) attached() {
 	}
 	for stage := range c.staged {
 		c.bad("all of the tree at %s stays visible", stage)
+	}
+	if !c.covered {
+		c.bad("the kernel's settings in /proc/sys are not covered")
 	}
 	if !c.sealed {
 		c.bad("the root stays writable")

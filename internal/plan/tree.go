@@ -316,6 +316,12 @@ var ReadOnlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 // proc attaches the sandbox's own proc and covers what it should not show. The
 // covers come from the sandbox's own root and /dev/null, never from proc.
 func (b *builder) proc() {
+	if b.host.Paths["/proc/sys"].Kind != facts.Dir {
+		// The sandbox's own has it all, whatever this one shows.
+		b.fail("proc", "the host's /proc does not show what has to be covered in the sandbox's (it is mounted with subset=pid, or something lies over /proc/sys)",
+			"run it where /proc is whole; in a systemd service, without ProcSubset=pid")
+		return
+	}
 	b.mkdir("/proc", "proc")
 	b.child("proc", MoveMount{From: "proc", To: "/proc"})
 	empty, masked := false, MaskedPaths
@@ -382,6 +388,11 @@ func (b *builder) specFills(p string) bool {
 	return slices.ContainsFunc(b.volumes(), func(v volume) bool { return v.target == p })
 }
 
+// inodesFor is how many files a memory file system of that size may have. Empty
+// ones take nothing of it, but about 1 KiB each of the kernel's memory: one for
+// each page of the size bounds that to a quarter more.
+func inodesFor(size spec.Bytes) spec.Bytes { return max(size/(4*spec.KiB), 1024) }
+
 func (b *builder) tmpfs(t spec.Tmpfs, because string) {
 	target, size := path.Clean(t.Target), t.Size
 	if size == 0 {
@@ -395,7 +406,7 @@ func (b *builder) tmpfs(t spec.Tmpfs, because string) {
 	if !t.Exec {
 		flags |= abi.MSNoExec
 	}
-	b.child(because, MountFS{Type: "tmpfs", Target: target, Flags: flags, Data: fmt.Sprintf("mode=1777,size=%d", size)})
+	b.child(because, MountFS{Type: "tmpfs", Target: target, Flags: flags, Data: fmt.Sprintf("mode=1777,size=%d,nr_inodes=%d", size, inodesFor(size))})
 	b.cover(b.real(target))
 	b.mounts = append(b.mounts, mountPoint{path: target, writable: true, exec: t.Exec, because: because})
 }
