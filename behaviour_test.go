@@ -474,7 +474,14 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // TestMisuse: every wrong use is an error, never a panic.
 func TestMisuse(t *testing.T) {
 	needSandbox(t)
+	dir, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
 	for name, c := range map[string]*nucleus.Cmd{
+		"a directory to read from": {Sandbox: &spec.Sandbox{}, Path: "true", Args: []string{"true"}, Stdin: dir},
+		"a directory to write to":  {Sandbox: &spec.Sandbox{}, Path: "true", Args: []string{"true"}, Stderr: dir},
 		"no sandbox": nucleus.Command(nil, "true"), "no program": nucleus.Command(&spec.Sandbox{}, ""),
 		"zero": {}, "no arguments": {Sandbox: &spec.Sandbox{}}, "zero byte": nucleus.Command(&spec.Sandbox{}, "true", "a\x00b"),
 		"zero byte in the name": nucleus.Command(&spec.Sandbox{}, "tr\x00ue"),

@@ -196,7 +196,15 @@ func (p *Process) Update(l spec.Limits) error {
 	if err != nil {
 		return err
 	}
-	_, writes, missing := plan.LimitWrites(h.facts.Cgroup, l)
+	if l.Memlock != 0 {
+		return &Error{Stage: StagePlan, Step: -1, Op: "enforce", Object: "limits.memlock", Because: "limits.memlock",
+			Hint: "stop the sandbox first", Err: fmt.Errorf("each process has this limit from its start: %w", ErrUnsupported)}
+	}
+	group := l // what its control group is to enforce
+	if l.Pids < 0 {
+		group.Pids = 1 // for the file that holds it
+	}
+	_, writes, missing := plan.LimitWrites(h.facts.Cgroup, group)
 	for _, m := range missing {
 		if m.Field != "limits.pids" || l.Pids != 0 {
 			return &Error{Stage: StagePlan, Step: -1, Op: "enforce", Object: m.Field, Because: m.Field, Hint: m.Fix, Err: fmt.Errorf("%s: %w", m.Why, ErrUnsupported)}
@@ -204,6 +212,9 @@ func (p *Process) Update(l spec.Limits) error {
 	}
 	var all []cgroup.Write
 	for _, w := range writes {
+		if w.Because == "limits.pids" && l.Pids < 0 {
+			w.Value = "max"
+		}
 		if w.Because != "limits.pids" || l.Pids != 0 { // the default is not asked for
 			all = append(all, cgroup.Write{Controller: w.Controller, File: w.File, Value: w.Value})
 		}

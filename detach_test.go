@@ -189,6 +189,11 @@ func TestJoin(t *testing.T) {
 	if out, err := c.Output(); err != nil || string(out) != "in and out" {
 		t.Errorf("got %q, %v", out, err)
 	}
+	nobody := p.Command("true")
+	nobody.As = &spec.User{UID: 1<<32 - 1, GID: 1<<32 - 1} // no change, for setresuid(2)
+	if err := nobody.Run(); !errors.Is(err, nucleus.ErrInvalid) {
+		t.Errorf("as nobody: got %v, want invalid", err)
+	}
 	if err := p.Command("no-such-program").Run(); !nucleus.NotFound(err) {
 		t.Errorf("got %v, want not found", err)
 	}

@@ -33,7 +33,11 @@ var errNotOpened = errors.New("only a sandbox that was found by Open can be join
 
 // joinPlan plans a program that joins.
 func (c *Cmd) joinPlan() (*Plan, error) {
-	if err := c.full().Validate(); err != nil {
+	s := c.full()
+	if c.As != nil {
+		s.User = *c.As
+	}
+	if err := s.Validate(); err != nil {
 		return nil, invalid(err)
 	}
 	h, err := c.into.host()

@@ -135,6 +135,15 @@ func TestUpdate(t *testing.T) {
 	if !errors.As(err, &exit) {
 		t.Errorf("a program that joined is above the limit on tasks: %v", err)
 	}
+	if err := p.Update(spec.Limits{Pids: spec.Unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := p.Stats(); err != nil || s.PidsLimit != 0 {
+		t.Errorf("got %+v, %v; want no limit on tasks", s, err)
+	}
+	if err := p.Update(spec.Limits{Memlock: spec.MiB}); !errors.Is(err, nucleus.ErrUnsupported) {
+		t.Errorf("a limit that processes have from their start: got %v, want %v", err, nucleus.ErrUnsupported)
+	}
 }
 
 // TestJoinedIsLimited: what joins is born in the sandbox's group, where its

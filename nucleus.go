@@ -63,7 +63,8 @@ type Cmd struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
-	// ExtraFiles become descriptors 3 and up.
+	// ExtraFiles become descriptors 3 and up. Through a directory the program
+	// reaches what lies beneath, but for opening it: standard streams must be none.
 	ExtraFiles []*os.File
 
 	// Cancel is called when the context is done. The default kills every

@@ -51,13 +51,30 @@ func (c *Cmd) openStdio() (fds []int, err error) {
 			return nil, err
 		}
 	}
-	for _, f := range append([]*os.File{in, out, errOut}, c.ExtraFiles...) {
+	for i, f := range append([]*os.File{in, out, errOut}, c.ExtraFiles...) {
 		if f == nil {
 			return nil, &Error{Stage: StageValidate, Step: -1, Op: "check", Object: "files", Err: fmt.Errorf("a nil file is passed on: %w", ErrInvalid)}
+		}
+		if i < len(streams) {
+			if err := notDirectory(f); err != nil {
+				return nil, &Error{Stage: StageValidate, Step: -1, Op: "check", Object: streams[i], Err: err}
+			}
 		}
 		fds = append(fds, int(f.Fd()))
 	}
 	return fds, nil
+}
+
+var streams = [...]string{"standard input", "standard output", "standard error"}
+
+// notDirectory refuses a way to all that lies beneath: Landlock forbids to open
+// it, but not to ask about it, to change its modes or to connect to its sockets.
+func notDirectory(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("it is a directory, through which the program could reach all that lies beneath: %w", ErrInvalid)
+	}
+	return err
 }
 
 // sameWriter reports whether two streams are one. Writers that cannot be compared are not.

@@ -125,11 +125,7 @@ func (g *Group) mkdir(h facts.CgroupHierarchy, controller string) error {
 			return nil
 		}
 	}
-	err := os.Mkdir(path, 0o755)
-	if errors.Is(err, os.ErrExist) && syscall.Rmdir(path) == nil {
-		err = os.Mkdir(path, 0o755) // it was empty: left by a Nucleus that was killed
-	}
-	if err != nil {
+	if err := os.Mkdir(path, 0o755); err != nil {
 		return fmt.Errorf("create control group: %w", err)
 	}
 	p, err := openPart(Place{Version: h.Version, Path: path, Controllers: have})

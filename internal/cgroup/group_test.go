@@ -296,20 +296,16 @@ func TestCreateRefusesExisting(t *testing.T) {
 	})
 }
 
-// TestCreateTakesOverEmpty: an empty group of the name is what a Nucleus left
-// that was killed; nobody is in it.
-func TestCreateTakesOverEmpty(t *testing.T) {
+// TestCreateRefusesEmpty: an empty group of the name is one that somebody has made
+// for a program that is about to start.
+func TestCreateRefusesEmpty(t *testing.T) {
 	eachWay(t, func(t *testing.T, c facts.Cgroup) {
 		if c.Systemd != nil {
 			return // a scope without processes does not exist
 		}
 		g := makeGroup(t, c, usable(t, c, "memory", "pids")...)
-		again, err := cgroup.Create(c, g.Name(), usable(t, c, "memory", "pids"))
-		if err != nil {
-			t.Fatalf("got %v, want the empty group taken over", err)
-		}
-		if err := again.Remove(); err != nil {
-			t.Error(err)
+		if _, err := cgroup.Create(c, g.Name(), usable(t, c, "memory", "pids")); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("got %v, want file exists", err)
 		}
 	})
 }

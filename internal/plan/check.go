@@ -299,6 +299,10 @@ func (c *check) step(i int, s Step) {
 		c.filters[1], c.passes = a.Program.Insns, a.Name == passName
 	case KeepCaps, DropBounding, DropCaps, Landlock:
 		c.keeps(a)
+	case SetIDs:
+		if max(a.UID, a.GID) > maxID { // among them the one that means no change
+			c.bad("step %d sets ids that no sandbox has: %d, %d", i, a.UID, a.GID)
+		}
 	case Rlimit:
 		if a.Resource >= 0 && a.Resource < len(c.limited) {
 			c.limited[a.Resource] = true
@@ -398,6 +402,9 @@ func (c *check) attr(i int, a Attr, devices bool) {
 		c.bad("step %d leaves nodev out", i)
 	}
 }
+
+// maxID is the last id of a sandbox.
+const maxID = 65534
 
 // must are the kinds of step that every plan has exactly once.
 var must = [...]kind{

@@ -308,7 +308,15 @@ func checkSeesChanges(t *testing.T) {
 			a.Path = "/elsewhere"
 			out = append(out, a)
 		case MoveMount:
-			a.From = "nothing"
+			b := a
+			b.From = "nothing"
+			out = append(out, b)
+			if a.To == "/proc/sys" {
+				a.To = "/elsewhere"
+				out = append(out, a)
+			}
+		case SetIDs:
+			a.UID = ^uint32(0)
 			out = append(out, a)
 		case Show:
 			a.Source = "/tmp/elsewhere"
