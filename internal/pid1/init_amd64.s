@@ -366,7 +366,7 @@ report:
 exit:
 	MOVL $231, AX                // exit_group
 	SYSCALL
-	JMP  exit
+	UNDEF                        // the workload's filter refuses even that
 	BYTE $'p'; BYTE $'i'; BYTE $'d'; BYTE $'1'; BYTE $'e'; BYTE $'n'; BYTE $'d'; BYTE $'!'
 	RET
 

@@ -339,7 +339,7 @@ report:
 exit:
 	MOVD $94, R8                 // exit_group
 	SVC
-	B    exit
+	UNDEF                        // the workload's filter refuses even that
 	WORD $0x31646970             // "pid1"
 	WORD $0x21646e65             // "end!"
 	RET

@@ -208,6 +208,14 @@ func TestDefaultFilter(t *testing.T) {
 	b.wantExit(t, 0)
 }
 
+// TestFilterOfNothing: who may not even end is ended.
+func TestFilterOfNothing(t *testing.T) {
+	filter := []seccomp.Insn{{Code: 6, K: 0x50000 | uint32(syscall.EPERM)}}
+	b := start(t, setup{config: Config{Filter: filter}, workload: "state"})
+	b.wantMessage(t, NotStarted, -int(syscall.EPERM))
+	b.wantExit(t, 127)
+}
+
 func TestBadFilterStartsNothing(t *testing.T) {
 	b := start(t, setup{config: Config{Filter: []seccomp.Insn{{Code: 0xffff}}}, workload: "state"})
 	b.wantMessage(t, NoFilter, -int(syscall.EINVAL))

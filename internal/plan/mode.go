@@ -139,7 +139,7 @@ var invariants = [...]Invariant{
 		Why:  "the host's network reaches its own services, and names abstract sockets of everyone",
 		Fix:  "choose another network, or none"},
 	{ID: "no-writable-code", From: spec.ModeProduction, When: Asked, found: foundWritableCode,
-		What: "no workspace, volume or tmpfs is both writable and executable",
+		What: "no workspace, volume or tmpfs is both writable and executable, nor is a directory writable at one place and executable at another, or part of the root",
 		Why:  "whoever gets in could bring programs of their own, and leave them there",
 		Fix:  "leave out exec there, or rw"},
 	{ID: "write-xor-execute", From: spec.ModeProduction, When: Planned, found: foundWriteAndExecute,

@@ -156,10 +156,61 @@ func foundWritableCode(s subject) string {
 			out = append(out, t.Target)
 		}
 	}
+	out = append(out, shownTwice(s)...)
 	if len(out) == 0 {
 		return ""
 	}
 	return "writable and executable: " + strings.Join(out, ", ")
+}
+
+// shown is a directory of the host's and where the sandbox has it.
+type shown struct {
+	real, at    string
+	write, exec bool
+}
+
+// shownBy are those that the user named, and those that a root needs.
+func shownBy(s subject) (all []shown) {
+	add := func(source, at string, write, exec bool) {
+		if real := s.host.Paths[source].Real; real != "" {
+			all = append(all, shown{real, at, write, exec})
+		}
+	}
+	if c := s.spec.Context; c != nil {
+		add(c.Source, "/context", false, c.Exec)
+	}
+	if w := s.spec.Workspace; w != nil {
+		add(w.Source, "/workspace", true, w.Exec)
+	}
+	for _, v := range s.spec.Volumes {
+		add(v.Source, v.Target, v.Writable, v.Exec)
+	}
+	if r := s.spec.Rootfs; r != nil {
+		add(r.Source, "the root", false, true)
+		if s.host.Rootfs != nil && len(s.host.Rootfs.Store) > 0 {
+			all = append(all, shown{storeDir, storeDir, false, true})
+		}
+	}
+	return all
+}
+
+// shownTwice finds what is written at one place and executed at another. Hard links
+// and mounts of the host's, which are one file by two names, it does not know.
+func shownTwice(s subject) (out []string) {
+	all := shownBy(s)
+	for _, w := range all {
+		for _, e := range all {
+			if w.write && e.exec && w.at != e.at && (inside(w.real, e.real) || inside(e.real, w.real)) {
+				out = append(out, w.at+" as "+e.at)
+			}
+		}
+	}
+	return out
+}
+
+// inside reports whether a path is that of a directory, or below it.
+func inside(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // A policy's rules can only narrow those of the mounts; one that says both is a

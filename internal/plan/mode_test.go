@@ -100,6 +100,15 @@ var violations = []struct {
 	{"a volume for everything", "no-writable-code", func(_ testing.TB, s subject) {
 		s.spec.Volumes = []spec.Volume{{Target: "/x", Exec: true}, {Target: "/y", Writable: true}, {Target: "/z", Exec: true, Writable: true}}
 	}},
+	{"a directory by two names", "no-writable-code", func(_ testing.TB, s subject) {
+		s.host.Paths["w"], s.host.Paths["x"] = facts.Path{Kind: facts.Dir, Real: "/srv/w"}, facts.Path{Kind: facts.Dir, Real: "/srv/w/x"}
+		s.spec.Volumes = []spec.Volume{{Source: "w", Target: "/w", Writable: true}, {Source: "x", Target: "/x", Exec: true}}
+	}},
+	{"a part of the root", "no-writable-code", func(_ testing.TB, s subject) {
+		root := s.host.Paths[s.spec.Rootfs.Source].Real
+		s.host.Paths["w"] = facts.Path{Kind: facts.Dir, Real: root + "/bin"}
+		s.spec.Workspace = &spec.Bind{Source: "w"}
+	}},
 	{"a rule for everything", "write-xor-execute", func(t testing.TB, s subject) {
 		edit(t, s.plan, func(l Landlock) Landlock {
 			l.Rules.Rules = append(slices.Clone(l.Rules.Rules), landlock.PathRule{Path: "/x", Allow: landlock.Write | landlock.Execute})
