@@ -482,7 +482,7 @@ func TestMisuse(t *testing.T) {
 	for name, c := range map[string]*nucleus.Cmd{
 		"a directory to read from": {Sandbox: &spec.Sandbox{}, Path: "true", Args: []string{"true"}, Stdin: dir},
 		"a directory to write to":  {Sandbox: &spec.Sandbox{}, Path: "true", Args: []string{"true"}, Stderr: dir},
-		"no sandbox": nucleus.Command(nil, "true"), "no program": nucleus.Command(&spec.Sandbox{}, ""),
+		"no sandbox":               nucleus.Command(nil, "true"), "no program": nucleus.Command(&spec.Sandbox{}, ""),
 		"zero": {}, "no arguments": {Sandbox: &spec.Sandbox{}}, "zero byte": nucleus.Command(&spec.Sandbox{}, "true", "a\x00b"),
 		"zero byte in the name": nucleus.Command(&spec.Sandbox{}, "tr\x00ue"),
 		"bad sandbox":           nucleus.Command(&spec.Sandbox{Name: "-"}, "true"), "nil file": {Sandbox: &spec.Sandbox{}, Path: "true", Args: []string{"true"}, ExtraFiles: []*os.File{nil}},

@@ -124,6 +124,7 @@ var verbs = map[string]func([]string) string{
 	},
 	"readlink": func(a []string) string { return content(os.Readlink(a[0])) },
 	"mkdir":    func(a []string) string { return verdict(unix.Mkdir(a[0], 0o755)) },
+	"setuid":   setUserID,
 	"chmod":    func(a []string) string { return verdict(unix.Chmod(a[0], 0o600)) },
 	"remove":   func(a []string) string { return verdict(os.Remove(a[0])) },
 	"rename":   func(a []string) string { return verdict(unix.Rename(a[0], a[1])) },

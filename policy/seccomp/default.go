@@ -19,7 +19,7 @@ func Default() Policy {
 		Default: Errno("EPERM"),
 		Unknown: Errno("ENOSYS"),
 		Rules: slices.Concat(
-			fileRules(), memoryRules(), processRules(), cloneRules(), timeRules(),
+			fileRules(), modeRules(), memoryRules(), processRules(), cloneRules(), timeRules(),
 			identityRules(), ipcRules(), socketRules(), deviceRules(),
 			selfRules(), primitiveRules(), hostRules(), mountRules(), fallbackRules(),
 		),
@@ -44,10 +44,10 @@ func fileRules() []Rule {
 		},
 		{
 			Calls: names(`mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat
-				chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat
+				chown fchown lchown fchownat
 				utime utimes utimensat futimesat file_getattr file_setattr`),
 			Do:  Allow,
-			Why: "changing names, modes, owners and times; the kernel limits owners to the sandbox's ids",
+			Why: "changing names, owners and times; the kernel limits owners to the sandbox's ids",
 		},
 		{
 			Calls: names(`getxattr lgetxattr fgetxattr getxattrat listxattr llistxattr flistxattr listxattrat
@@ -69,6 +69,26 @@ func fileRules() []Rule {
 			Calls: names("io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
 			Do:    Allow,
 			Why:   "the old asynchronous I/O of databases; unlike io_uring it makes no other kind of call",
+		},
+	}
+}
+
+const setUID = 0o4000 // S_ISUID
+
+// modeRules keep a program from leaving something in a directory of the host's
+// that runs there as its owner. What gives a file its mode when it is made needs
+// no rule: it is empty then, and the kernel takes the bit away when somebody
+// without CAP_FSETID writes to it (file_remove_privs). The group's bit is left:
+// directories have it, and what copies them sets it.
+func modeRules() []Rule {
+	const why = "changing modes, but for making what runs as its owner"
+	return []Rule{
+		{Calls: names("chmod fchmod"), When: []Cond{bits(1, setUID, 0)}, Do: Allow, Why: why},
+		{Calls: names("fchmodat fchmodat2"), When: []Cond{bits(2, setUID, 0)}, Do: Allow, Why: why},
+		{
+			Calls: names("chmod fchmod fchmodat fchmodat2"),
+			Do:    Errno("EPERM"),
+			Why:   "a set-user-ID file in a directory of the host's runs there as its owner, whoever starts it",
 		},
 	}
 }

@@ -55,6 +55,10 @@ var refusals = []probe{
 	{"io_uring_setup", "io_uring_setup", [6]uint64{}, enosys},
 	{"io_uring_enter", "io_uring_enter", [6]uint64{}, enosys},
 	{"io_uring_register", "io_uring_register", [6]uint64{}, enosys},
+	{"chmod u+s", "chmod", [6]uint64{0, 0o4755}, eperm},
+	{"fchmod u+s", "fchmod", [6]uint64{3, 0o6755}, eperm},
+	{"fchmodat u+s", "fchmodat", [6]uint64{3, 0, 0o4755}, eperm},
+	{"fchmodat2 u+s dirty", "fchmodat2", [6]uint64{3, 0, dirty | 0o4000, 0}, eperm},
 	{"clone NEWUSER", "clone", [6]uint64{0x10000011}, eperm},
 	{"clone NEWUSER dirty", "clone", [6]uint64{dirty | 0x10000011}, eperm},
 	{"clone NEWNS", "clone", [6]uint64{0x20011}, eperm},
@@ -113,6 +117,10 @@ var permissions = []probe{
 	{"TIOCSPGRP", "ioctl", [6]uint64{0, 0x5410}, Allow},
 	{"TIOCSCTTY", "ioctl", [6]uint64{0, 0x540e}, Allow},
 	{"FIONREAD", "ioctl", [6]uint64{0, 0x541b}, Allow},
+	{"chmod 777", "fchmodat2", [6]uint64{0, 0, 0o777}, Allow},
+	{"chmod g+s", "fchmodat", [6]uint64{0, 0, 0o2775}, Allow},
+	{"chmod +t", "fchmod", [6]uint64{0, 0o1777}, Allow},
+	{"chmod of upper bits", "fchmod", [6]uint64{0, 1<<32 | 0o755}, Allow},
 	{"mkfifo", "mknodat", [6]uint64{0, 0, 0x11a4}, Allow},
 	{"regular file", "mknodat", [6]uint64{0, 0, 0x81a4}, Allow},
 	{"regular file by default", "mknodat", [6]uint64{0, 0, 0x1a4}, Allow},
@@ -127,7 +135,7 @@ var permissions = []probe{
 // allowedWhole are the calls whose absence broke shells, tar, git, PostgreSQL,
 // node and the C libraries elsewhere, and newer ones that they now try first.
 const allowedWhole = `rt_sigtimedwait statfs fchown fchownat setpgid getpgid utimensat getxattr setxattr setitimer
-	openat2 inotify_init1 memfd_create fchmodat2 setuid setgid setgroups getpriority setpriority ioprio_set
+	openat2 inotify_init1 memfd_create setuid setgid setgroups getpriority setpriority ioprio_set
 	sched_get_priority_max sched_setscheduler membarrier mincore recvmmsg sendmmsg syncfs timer_create
 	epoll_pwait2 pidfd_open pidfd_send_signal getsid tkill capget prlimit64 sysinfo execveat statx faccessat2
 	close_range rseq landlock_create_ruleset landlock_restrict_self seccomp futex_waitv shmget semop msgsnd
