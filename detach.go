@@ -127,8 +127,8 @@ func (c *Cmd) detached(box *enter.Sandbox) error {
 	if errors.Is(err, os.ErrProcessDone) { // so short a life is one too
 		p, err = &Process{pid: box.Pid, life: gone{}}, reap(box.Pid)
 	}
-	if err != nil {
-		return errors.Join(err, console.Close())
+	if err != nil { // a start that failed leaves nothing that runs
+		return errors.Join(err, syscall.Kill(box.Pid, syscall.SIGKILL), reap(box.Pid), console.Close())
 	}
 	p.child = true
 	if console != kernel.None {

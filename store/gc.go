@@ -34,6 +34,11 @@ func (s *Store) Collect(ctx context.Context, keep time.Duration) (removed []stri
 			continue
 		}
 		b, err := s.Sandbox(i.ID)
+		if err == nil && never { // or one more start of it
+			if i, err = b.settled(ctx); err == nil && i.State != "created" {
+				continue
+			}
+		}
 		if err == nil {
 			err = b.Remove(ctx, false)
 		}

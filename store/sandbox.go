@@ -148,6 +148,14 @@ func (b *Sandbox) Info(ctx context.Context) (Info, error) {
 	}
 }
 
+// settled is Info after whatever has ended was noticed.
+func (b *Sandbox) settled(ctx context.Context) (Info, error) {
+	if err := b.locked(ctx, func(*state) error { return nil }); err != nil {
+		return Info{}, err
+	}
+	return b.Info(ctx)
+}
+
 // state is a sandbox's files while its lock is held.
 type state struct {
 	*Sandbox
@@ -271,13 +279,20 @@ func (s *state) settle() error {
 	return nil
 }
 
-// settleUnborn forgets a sandbox whose attendant was killed before it ran.
+// settleUnborn forgets a sandbox whose attendant was killed before it ran, and
+// records that a later run did not begin: who starts one holds the lock until it
+// has, or has failed to.
 func (s *state) settleUnborn() error {
-	if !s.stale(s.rec, s.boot) {
-		return nil
+	if s.stale(s.rec, s.boot) {
+		return s.remove()
 	}
-	return s.remove()
+	if s.rec.Run > 1 {
+		return s.notStarted(errStarterKilled)
+	}
+	return nil
 }
+
+var errStarterKilled = errors.New("who was starting it was killed")
 
 // outcome finds out how a run ended, and cleans up after it.
 func (s *state) outcome() (*record.Outcome, time.Time, error) {
@@ -296,8 +311,11 @@ func (s *state) outcome() (*record.Outcome, time.Time, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, time.Time{}, err
 	}
-	if len(said) == 0 {
+	switch {
+	case len(said) == 0:
 		ended = time.Now()
+	case ended.Before(s.rec.Started): // a file's time is a tick behind, and a short run is over before its start is written down
+		ended = s.rec.Started
 	}
 	o, err := id.Collect(bytesReader(said))
 	if err != nil {

@@ -74,6 +74,20 @@ func (s *state) launch(ctx context.Context, l Launch) (*nucleus.Process, error) 
 	if err := s.prepare(ctx, l); err != nil {
 		return nil, err
 	}
+	p, err := s.begin(l)
+	if p == nil {
+		return nil, errors.Join(err, s.notStarted(err))
+	}
+	s.rec.State, s.rec.Started = record.StateRunning, time.Now()
+	if err = errors.Join(err, s.save()); err != nil { // its end is settled as any other's
+		return nil, errors.Join(err, p.Kill())
+	}
+	s.logAt(s.rec.Started, "start", s.cfg, map[string]string{"pid": strconv.Itoa(s.rec.Pid)})
+	return p, nil
+}
+
+// begin starts the program. An error beside a process came when that ran already.
+func (s *state) begin(l Launch) (*nucleus.Process, error) {
 	exit, err := s.entry.NewExit()
 	if err != nil {
 		return nil, err
@@ -108,15 +122,7 @@ func (s *state) launch(ctx context.Context, l Launch) (*nucleus.Process, error) 
 			err = errors.Join(err, f.Close())
 		}
 	}
-	if err != nil {
-		return nil, s.notStarted(err)
-	}
-	s.rec.State, s.rec.Started = record.StateRunning, time.Now()
-	if err := s.save(); err != nil {
-		return nil, errors.Join(err, cmd.Process.Kill())
-	}
-	s.log("start", s.cfg, map[string]string{"pid": strconv.Itoa(s.rec.Pid)})
-	return cmd.Process, nil
+	return cmd.Process, err
 }
 
 // prepare makes the record of a run that begins.
@@ -160,7 +166,7 @@ func (s *state) born(id nucleus.Identity, l Launch) error {
 	return nil
 }
 
-// notStarted records why a run did not begin.
+// notStarted records that a run did not begin because of err.
 func (s *state) notStarted(err error) error {
 	code := 125
 	switch {
@@ -176,7 +182,7 @@ func (s *state) notStarted(err error) error {
 		s.rec.Outcome.Hint = step.Hint
 	}
 	s.log("end", s.cfg, map[string]string{"reason": "not started", "exit_code": strconv.Itoa(code)})
-	return errors.Join(err, s.save())
+	return s.save()
 }
 
 // output starts the logger and returns the files that are the program's standard
