@@ -197,6 +197,9 @@ func TestJoin(t *testing.T) {
 	if err := p.Command("no-such-program").Run(); !nucleus.NotFound(err) {
 		t.Errorf("got %v, want not found", err)
 	}
+	if all, err := p.Processes(); err != nil || len(all) != 2 { // nobody in the sandbox could take it away
+		t.Errorf("what was not found has left something: %+v, %v", all, err)
+	}
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
