@@ -113,7 +113,7 @@ var boundaryClaims = []Claim{
 	{ID: "propagation", Text: "No mount of the sandbox appears on the host, nor the other way round, also where the host shares its mounts", tries: triesPropagation},
 	{ID: "read-only", Text: "The root, /usr and its like cannot be changed, submounts included", tries: triesReadOnly},
 	{ID: "landlock", Text: "Two layers say so: without the read-only mounts Landlock still refuses, and the other way round", tries: triesLandlock},
-	{ID: "setuid", Text: "No set-user-id program or file capability is in force", tries: triesSetuid},
+	{ID: "setuid", Text: "No set-user-id program or file capability is in force, and none can be left in a directory of the host's", tries: triesSetuid},
 	{ID: "devices", Text: "No device but null zero full random urandom tty ptmx pts", tries: triesDevices},
 	{ID: "noexec", Text: "Nothing in scratch space or a host directory can be executed unless `exec` was given", tries: triesNoExec},
 	{ID: "proc", Text: "/proc shows no kernel memory, keys or timers, and cannot be used to change the kernel", tries: triesProc},
@@ -243,6 +243,7 @@ func triesSetuid(w *world) []try {
 		ask("list the mounts without nosuid", "mounts nosuid", "ok:").against(outside),
 		ask("read no_new_privs", "status NoNewPrivs", "ok:1").against(outside),
 	}
+	out = append(out, ask("make a file one that runs as its owner", "call fchmodat -100 s:/tmp 0x9ff 0", "EPERM"))
 	t := ask("run a set-user-id program of the host", "setuid /usr/bin/su", "ok:stayed|"+absent+"|EACCES|EPERM")
 	name := setuidProgram()
 	switch {
