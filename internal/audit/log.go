@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -64,8 +65,10 @@ type Log struct {
 
 // Open opens an audit log, and makes it if it is not there. It must be a regular
 // file that nobody but its owner, us or root, may write: what others may write
-// proves nothing. No symbolic link is followed at the end of the path.
+// proves nothing. No symbolic link is followed at the end of the path, and it has
+// no other name, which may be in a directory that a sandbox sees.
 func Open(path string) (*Log, error) {
+	path = filepath.Clean(path) // as Unseen reads it
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
@@ -94,12 +97,26 @@ func private(f *os.File) error {
 	switch {
 	case !st.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file", f.Name())
+	case names(st) > 1:
+		return manyNames(f.Name(), st)
 	case owner != os.Geteuid() && owner != 0:
 		return fmt.Errorf("%s belongs to another user (%d), who can change it", f.Name(), owner)
 	case st.Mode().Perm()&0o022 != 0:
 		return fmt.Errorf("%s can be written by others (mode %#o); take that away with chmod go-w", f.Name(), st.Mode().Perm())
 	}
 	return nil
+}
+
+// names is how many names a file has.
+func names(st os.FileInfo) uint64 {
+	if s, ok := st.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Nlink) // its type differs between architectures
+	}
+	return 1
+}
+
+func manyNames(path string, st os.FileInfo) error {
+	return fmt.Errorf("%s has %d names (hard links), and a sandbox may see another of them: choose another file", path, names(st))
 }
 
 // Close lets go of the log.

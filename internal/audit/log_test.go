@@ -206,11 +206,19 @@ func TestWhatIsNoLogIsRefused(t *testing.T) {
 	if err := os.Symlink(file("target", "", 0o600), link); err != nil {
 		t.Fatal(err)
 	}
+	linked := file("linked", "", 0o600)
+	if err := os.Link(linked, filepath.Join(dir, "other")); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := audit.OpenStream(linked); err == nil {
+		t.Error("a file with two names is opened for a stream")
+		s.Close()
+	}
 	whole, _ := written(t, 1)
 	record := lines(t, whole)[0]
 	for name, path := range map[string]string{
 		"another file": file("text", "hello\n", 0o600), "a changed end": file("end", strings.Replace(record, "0.25", "0.26", 1)+"\n", 0o600),
-		"writable by others": file("open", "", 0o622), "a pipe": fifo, "a link": link, "a device": "/dev/null", "a directory": dir,
+		"writable by others": file("open", "", 0o622), "a pipe": fifo, "a link": link, "a device": "/dev/null", "a directory": dir, "a file with two names": linked,
 	} {
 		if l, err := audit.Open(path); err == nil {
 			t.Errorf("%s is opened", name)

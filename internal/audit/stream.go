@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -43,13 +44,18 @@ func NewStream(out io.WriteCloser) *Stream {
 
 // OpenStream opens a file for a stream, or makes it, and appends to it.
 func OpenStream(path string) (*Stream, error) {
+	path = filepath.Clean(path) // as Unseen reads it
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case !st.Mode().IsRegular():
 		err = fmt.Errorf("%s is not a regular file; a pipe can be given as a descriptor", path)
+	case names(st) > 1:
+		err = manyNames(path, st)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

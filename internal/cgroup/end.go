@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nucleus-container/nucleus/internal/kernel"
 )
 
 // Kill ends every process in the group and in groups below it, at once, whether
@@ -60,25 +63,73 @@ const (
 	removeTime = 2 * time.Second
 )
 
+// heldAtOnce bounds the descriptors that killBelow has open.
+const heldAtOnce = 64
+
 // killBelow sends SIGKILL to every process in dir and below and counts them.
 func killBelow(dir string) (int, error) {
 	total := 0
 	err := walk(dir, func(path string) error {
-		data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		for field := range strings.FieldsSeq(string(data)) {
-			// 0 is a process that our own pid namespace cannot see.
-			pid, perr := strconv.Atoi(field)
-			if perr != nil || pid <= 0 {
-				continue
-			}
-			total++
-			if kerr := syscall.Kill(pid, syscall.SIGKILL); kerr != nil && kerr != syscall.ESRCH {
-				return fmt.Errorf("kill process %d in %s: %w", pid, path, kerr)
+		pids, err := numbers(path)
+		if err != nil {
+			return err
+		}
+		total += len(pids)
+		for some := range slices.Chunk(pids, heldAtOnce) {
+			if err := killHeld(path, some); err != nil {
+				return err
 			}
 		}
-		return err
+		return nil
 	})
 	return total, err
+}
+
+// numbers are the processes in one group.
+func numbers(path string) (pids []int, err error) {
+	data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	for field := range strings.FieldsSeq(string(data)) {
+		// 0 is a process that our own pid namespace cannot see.
+		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// killHeld kills processes of a group. A number may be of another process by the
+// time that it is used, so each is held first; one whose number is still listed
+// then is in the group, and the signal goes to what is held.
+func killHeld(path string, pids []int) error {
+	held := make([]*os.Process, 0, len(pids))
+	defer func() {
+		for _, p := range held {
+			_ = p.Release() // it is not our child: nobody waits for it here
+		}
+	}()
+	for _, pid := range pids {
+		p, err := os.FindProcess(pid)
+		if err != nil {
+			return err
+		}
+		held = append(held, p)
+	}
+	still, err := numbers(path)
+	if err != nil {
+		return err
+	}
+	for _, p := range held {
+		if !slices.Contains(still, p.Pid) {
+			continue
+		}
+		var sent error
+		// Without a descriptor os would send it to the number: here that is an error.
+		err := p.WithHandle(func(fd uintptr) { sent = kernel.SignalProcess(kernel.FD(fd), int(syscall.SIGKILL)) })
+		if err = errors.Join(err, sent); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("kill process %d in %s: %w", p.Pid, path, err)
+		}
+	}
+	return nil
 }
 
 // Remove removes the group, which must have no live process in it, and closes

@@ -3,6 +3,9 @@ package cli
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/event"
@@ -79,6 +82,40 @@ func (c *call) openAudit(box *spec.Sandbox, cmd *nucleus.Cmd) (_ *audit.Teller, 
 	}
 	cmd.Events, cmd.HideArgs = t.Tell, about.HideArgs
 	return t, nil
+}
+
+// distinct refuses one file for two things that a run writes: each would break
+// the other.
+func (o *options) distinct() error {
+	type output struct{ flag, path string }
+	all := []output{{"--audit-log", o.life.service.Audit.Log}, {"--events-jsonl", o.audit.events}, {"--learn", o.learn.record}, {"--seccomp-log", o.learn.log}}
+	if o.logFile != "-" { // standard error
+		all = append(all, output{"--log", o.logFile})
+	}
+	all = slices.DeleteFunc(all, func(x output) bool { return x.path == "" })
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			if sameFile(a.path, b.path) {
+				return usageError(a.flag + " and " + b.flag + " are the same file; each needs its own")
+			}
+		}
+	}
+	return nil
+}
+
+// sameFile reports whether two paths lead to one file, or would once it is made.
+func sameFile(a, b string) bool {
+	a, b = filepath.Clean(a), filepath.Clean(b) // as they are opened
+	x, xErr := os.Stat(a)
+	y, yErr := os.Stat(b)
+	if xErr != nil || yErr != nil { // what is not there is known by its directory
+		x, xErr = os.Stat(filepath.Dir(a))
+		y, yErr = os.Stat(filepath.Dir(b))
+		if filepath.Base(a) != filepath.Base(b) {
+			return false
+		}
+	}
+	return xErr == nil && yErr == nil && os.SameFile(x, y)
 }
 
 // watchFor has a run watched whose events are written, so that denials are among

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/internal/audit"
 	"github.com/nucleus-container/nucleus/policy/files"
 	"github.com/nucleus-container/nucleus/policy/learn"
 	"github.com/nucleus-container/nucleus/spec"
@@ -83,74 +85,89 @@ const mostLearned = 100_000
 // seen once it has ended.
 func (c *call) learn(cmd *nucleus.Cmd) (save func() error, err error) {
 	l := &c.opts.learn
+	if err := c.opts.distinct(); err != nil { // this is called before anything is opened
+		return nil, err
+	}
 	switch {
 	case l.record != "":
-		old, err := c.learned()
+		out, data, err := holdOutput(cmd.Sandbox, "--learn", l.record, isRecord)
 		if err != nil {
 			return nil, err
 		}
+		var old *learn.Record
+		if l.merge && data != nil {
+			if old, err = files.ParseRecord(l.record, data); err != nil {
+				return nil, errors.Join(usageError("--learn-append: "+err.Error()), out.dir.Close())
+			}
+		}
 		cmd.Watch = &nucleus.Watch{Level: nucleus.Everything, Most: mostLearned}
-		return func() error { return saveRecord(l.record, cmd, old) }, nil
+		return func() error { return errors.Join(saveRecord(out, cmd, old), out.dir.Close()) }, nil
 	case l.mode == "trace":
-		if _, err := replaceable(l.log, isTrace); err != nil {
-			return nil, usageError("--seccomp-log: " + err.Error())
+		out, _, err := holdOutput(cmd.Sandbox, "--seccomp-log", l.log, isTrace)
+		if err != nil {
+			return nil, err
 		}
 		cmd.Watch = &nucleus.Watch{Level: nucleus.Everything, Names: true}
-		return func() error { return saveTrace(l.log, cmd) }, nil
+		return func() error { return errors.Join(saveTrace(out, cmd), out.dir.Close()) }, nil
 	}
 	return func() error { return nil }, nil
-}
-
-// learned reads the record that is to be added to, and makes sure that nothing
-// else is lost.
-func (c *call) learned() (*learn.Record, error) {
-	l := &c.opts.learn
-	data, err := replaceable(l.record, isRecord)
-	if err != nil {
-		return nil, usageError("--learn: " + err.Error())
-	}
-	if !l.merge || data == nil {
-		return nil, nil
-	}
-	r, err := files.ParseRecord(l.record, data)
-	if err != nil {
-		return nil, usageError("--learn-append: " + err.Error())
-	}
-	return r, nil
 }
 
 func isRecord(data []byte) bool { return bytes.HasPrefix(data, []byte(learn.Mark)) }
 
 func isTrace(data []byte) bool { return bytes.HasPrefix(data, []byte(`{"syscall":`)) }
 
-// replaceable reads a file that is about to be written, nil if there is none. Only
-// what is of the same kind may be replaced.
-func replaceable(path string, ours func([]byte) bool) ([]byte, error) {
-	if st, err := os.Stat(filepath.Dir(path)); err != nil || !st.IsDir() {
-		return nil, fmt.Errorf("%s is no directory", quote(filepath.Dir(path)))
+// heldOutput is a file that is written when the program has ended. Its directory
+// is held from before the start: whoever moves it, or puts a link in its place,
+// does not choose where the file goes.
+type heldOutput struct {
+	flag, path string
+	ours       func([]byte) bool // whether the file may be replaced
+	dir        *os.Root
+	name       string
+}
+
+// holdOutput takes hold of a file's directory, and reads the file, nil if there is none.
+func holdOutput(box *spec.Sandbox, flag, path string, ours func([]byte) bool) (_ *heldOutput, data []byte, err error) {
+	if err := audit.Straight(box, path); err != nil {
+		return nil, nil, usageError(flag + ": " + err.Error())
 	}
-	st, err := os.Lstat(path)
+	dir, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return nil, nil, usageError(flag + ": " + err.Error())
+	}
+	out := &heldOutput{flag, path, ours, dir, filepath.Base(path)}
+	if data, err = out.replaceable(); err != nil {
+		return nil, nil, errors.Join(usageError(flag+": "+err.Error()), dir.Close())
+	}
+	return out, data, nil
+}
+
+// replaceable reads the file, nil if there is none. Only what is of the same kind
+// may be replaced.
+func (h *heldOutput) replaceable() ([]byte, error) {
+	st, err := h.dir.Lstat(h.name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	case !st.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", quote(path))
+		return nil, fmt.Errorf("%s is not a regular file", quote(h.path))
 	case st.Size() > files.MaxRecord:
-		return nil, fmt.Errorf("%s is too large to be replaced", quote(path))
+		return nil, fmt.Errorf("%s is too large to be replaced", quote(h.path))
 	}
-	data, err := os.ReadFile(path)
+	data, err := h.dir.ReadFile(h.name)
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > 0 && !ours(data) {
-		return nil, fmt.Errorf("%s exists and is something else; it is not overwritten", quote(path))
+	if len(data) > 0 && !h.ours(data) {
+		return nil, fmt.Errorf("%s exists and is something else; it is not overwritten", quote(h.path))
 	}
 	return data, nil
 }
 
-func saveRecord(path string, cmd *nucleus.Cmd, old *learn.Record) error {
+func saveRecord(out *heldOutput, cmd *nucleus.Cmd, old *learn.Record) error {
 	if cmd.Process == nil {
 		return nil // it never ran
 	}
@@ -162,33 +179,34 @@ func saveRecord(path string, cmd *nucleus.Cmd, old *learn.Record) error {
 	if r.Lost > 0 {
 		say("nucleus: warning: --learn: there were too many different calls to remember; %d were not\n", r.Lost)
 	}
-	return replace("--learn", path, r.Encode(), isRecord)
+	return out.replace(r.Encode())
 }
 
-// replace writes a file at once, or leaves what is there.
-func replace(flag, path string, data []byte, ours func([]byte) bool) (err error) {
+// replace writes the file at once, or leaves what is there.
+func (h *heldOutput) replace(data []byte) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%s: %w", flag, err)
+			err = fmt.Errorf("%s: %w", h.flag, err)
 		}
 	}()
-	if _, err := replaceable(path, ours); err != nil {
+	if _, err := h.replaceable(); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // for its owner alone
+	temp := fmt.Sprintf(".%s.%016x", h.name, rand.Uint64())
+	f, err := h.dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // for its owner alone
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
+			err = errors.Join(err, h.dir.Remove(temp))
 		}
 	}()
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return h.dir.Rename(temp, h.name)
 }
 
 // traced is a line of the log of --seccomp-mode trace.
@@ -200,7 +218,7 @@ type traced struct {
 }
 
 // saveTrace writes the calls that were counted, by number.
-func saveTrace(path string, cmd *nucleus.Cmd) error {
+func saveTrace(out *heldOutput, cmd *nucleus.Cmd) error {
 	if cmd.Process == nil {
 		return nil // it never ran
 	}
@@ -220,7 +238,7 @@ func saveTrace(path string, cmd *nucleus.Cmd) error {
 			return err
 		}
 	}
-	return replace("--seccomp-log", path, b.Bytes(), isTrace)
+	return out.replace(b.Bytes())
 }
 
 // created writes a file that must not be there yet; without a name, to standard output.

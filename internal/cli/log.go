@@ -5,9 +5,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/nucleus-container/nucleus"
+	"github.com/nucleus-container/nucleus/internal/audit"
 )
 
 // openLog gives cmd the log that was asked for, and returns what closes it.
@@ -24,8 +26,11 @@ func (c *call) openLog(cmd *nucleus.Cmd) (func(), error) {
 	var w io.Writer = os.Stderr
 	done := func() {}
 	if o.logFile != "-" {
+		if err := audit.Unwritable(cmd.Sandbox, o.logFile); err != nil {
+			return nil, usageError("--log: " + err.Error())
+		}
 		// Whoever may write beside the log must not choose where it goes: no link is followed.
-		f, err := os.OpenFile(o.logFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(filepath.Clean(o.logFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, usageError(fmt.Sprintf("--log: %v", err))
 		}

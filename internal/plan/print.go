@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/nucleus-container/nucleus/internal/abi"
 )
@@ -13,12 +15,21 @@ import (
 func (p *Plan) String() string {
 	var b strings.Builder
 	for _, s := range p.Steps {
-		fmt.Fprintf(&b, "%-6s %-17s %-62s because %s\n", s.Where, s.Do.Call(), s.Do, s.Because)
+		fmt.Fprintf(&b, "%-6s %-17s %-62s because %s\n", s.Where, s.Do.Call(), plain(s.Do.String()), plain(s.Because))
 	}
 	for _, w := range p.Weakened {
-		fmt.Fprintf(&b, "weaker %-17s %s\n", w.Feature, w.Why)
+		fmt.Fprintf(&b, "weaker %-17s %s\n", w.Feature, plain(w.Why))
 	}
 	return b.String()
+}
+
+// plain is text on one line, quoted if a terminal would do more than show it. An
+// attacker would choose names in a rootfs that look like other lines of the plan.
+func plain(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
 }
 
 type jsonStep struct {
