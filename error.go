@@ -157,6 +157,10 @@ func planError(err error) error {
 			out = append(out, &Error{Stage: StagePlan, Step: -1, Op: "make", Object: "plan", Err: e})
 			continue
 		}
+		if strings.HasSuffix(u.Field, ".source") { // of the host's files, what was named is the wrong one: no machine could take it
+			out = append(out, &Error{Stage: StageValidate, Step: -1, Op: "check", Object: u.Field, Because: u.Field, Hint: u.Fix, Err: invalidError{u}})
+			continue
+		}
 		out = append(out, &Error{Stage: StagePlan, Step: -1, Op: "enforce", Object: u.Field, Because: u.Field, Hint: u.Fix, Err: fmt.Errorf("%w: %w", u, ErrUnsupported)})
 	}
 	return join(out)

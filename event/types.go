@@ -189,7 +189,7 @@ type (
 	// Ended ends a run.
 	Ended struct {
 		Reason  string  `json:"reason" doc:"exited, signaled, out of memory or deadline exceeded"`
-		Code    int     `json:"code" doc:"what nucleus run exits with for it: the exit code, or 128 and the signal"`
+		Code    int     `json:"code" doc:"the exit code, or 128 and the signal that ended the program; nucleus run exits with 124 instead when that was the timeout"`
 		Signal  string  `json:"signal,omitempty" doc:"the signal that ended the program"`
 		Detail  string  `json:"detail,omitempty" doc:"more about the reason"`
 		Seconds float64 `json:"seconds" doc:"how long it lived; 0: unknown"`

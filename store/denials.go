@@ -15,9 +15,9 @@ import (
 // was refused anything, whether it is in the store or not.
 type Denied struct {
 	Name    string           `json:"name,omitempty"`
-	Command []string         `json:"command"`
+	Command []string         `json:"command,omitempty"`
 	Outcome string           `json:"outcome"`
-	Ended   time.Time        `json:"ended"`
+	Ended   time.Time        `json:"ended,omitzero"`
 	Denials []nucleus.Denial `json:"denials"`
 }
 

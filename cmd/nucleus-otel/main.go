@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +22,19 @@ import (
 )
 
 // version is set by the linker.
-var version = "unknown"
+var version string
+
+// versionString is the release, or what the go command noted of the source.
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
 
 const (
 	exitOK      = 0
@@ -35,6 +48,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // options is what the command line said.
 type options struct {
+	from    string // the flag that says what is read
 	file    string
 	follow  bool
 	fd      int
@@ -52,7 +66,7 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "nucleus-otel: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return exitUsage
 	}
-	cfg.Version = version
+	cfg.Version = versionString()
 	last := ""
 	cfg.Log = func(format string, a ...any) {
 		if text := fmt.Sprintf(format, a...); text != last && !o.quiet { // the same every five seconds helps nobody
@@ -153,7 +167,7 @@ func parse(args []string) (o options, done bool, err error) {
 			fmt.Print(help())
 			return o, true, nil
 		case "--version":
-			fmt.Println("nucleus-otel", version)
+			fmt.Println("nucleus-otel", versionString())
 			return o, true, nil
 		case "--man":
 			fmt.Print(manPage())
@@ -175,14 +189,33 @@ func parse(args []string) (o options, done bool, err error) {
 		case "--quiet", "-q":
 			o.quiet = true
 		default:
-			return o, false, fmt.Errorf("there is no flag %q; see nucleus-otel --help", name)
+			return o, false, unknown(name)
+		}
+		if err == nil {
+			err = o.reads(name)
 		}
 		if err != nil {
 			return o, false, err
 		}
 	}
-	if o.file != "" && o.fd != 0 {
-		err = errors.New("--fd and a file exclude each other")
+	return o, false, nil
+}
+
+// reads notes which flag says what is read: there can be one.
+func (o *options) reads(flag string) error {
+	if flag != "--follow" && flag != "--file" && flag != "--fd" {
+		return nil
 	}
-	return o, false, err
+	if o.from != "" && o.from != flag {
+		return fmt.Errorf("%s and %s exclude each other", o.from, flag)
+	}
+	o.from = flag
+	return nil
+}
+
+func unknown(arg string) error {
+	if !strings.HasPrefix(arg, "-") {
+		return fmt.Errorf("unexpected argument %q: nucleus-otel takes flags only; see nucleus-otel --help", arg)
+	}
+	return fmt.Errorf("there is no flag %q; see nucleus-otel --help", arg)
 }

@@ -177,7 +177,7 @@ func TestLossIsSaid(t *testing.T) {
 }
 
 func TestBadInput(t *testing.T) {
-	for _, args := range [][]string{{"--nope"}, {"file"}, {"--fd", "2"}, {"--fd"}, {"--follow"}, {"--fd=3", "--file=x"}, {"--flush-timeout", "0"}} {
+	for _, args := range [][]string{{"--nope"}, {"file"}, {"--fd", "2"}, {"--fd"}, {"--follow"}, {"--fd=3", "--file=x"}, {"--file", "x", "--follow", "x"}, {"--flush-timeout", "0"}} {
 		cmd, said := itself(t, "http://127.0.0.1:1", args...)
 		_ = cmd.Run()
 		if cmd.ProcessState.ExitCode() != exitUsage || strings.Count(said.String(), "\n") != 1 {
@@ -186,8 +186,21 @@ func TestBadInput(t *testing.T) {
 	}
 	cmd, said := itself(t, "nonsense", "--file", "/dev/null")
 	_ = cmd.Run()
-	if cmd.ProcessState.ExitCode() != exitUsage || !strings.Contains(said.String(), "OTEL_EXPORTER_OTLP_ENDPOINT") {
-		t.Errorf("got %v, %q", cmd.ProcessState, said)
+	if cmd.ProcessState.ExitCode() != exitUsage || strings.Count(said.String(), "OTEL_EXPORTER_OTLP_ENDPOINT") != 1 {
+		t.Errorf("got %v, %q; want the variable named once", cmd.ProcessState, said)
+	}
+	cmd, said = itself(t, "http://127.0.0.1:1", "extra")
+	_ = cmd.Run()
+	if strings.Contains(said.String(), "no flag") || !strings.Contains(said.String(), `unexpected argument "extra"`) {
+		t.Errorf("an argument: got %q", said)
+	}
+}
+
+// TestVersion: who builds it without the linker's word for it is told so.
+func TestVersion(t *testing.T) {
+	cmd, said := itself(t, "http://127.0.0.1:1", "--version")
+	if err := cmd.Run(); err != nil || said.String() != "nucleus-otel (devel)\n" {
+		t.Errorf("got %v, %q", err, said)
 	}
 }
 

@@ -41,6 +41,7 @@ var badInput = [][]string{
 
 	{"--context", "", "true"}, {"--context", ",exec", "true"}, {"--context", "/no/such/dir", "true"},
 	{"--workspace", "", "true"}, {"--workspace", "/no/such/dir", "true"},
+	{"--context", "/etc/passwd", "true"}, {"--workspace", "/etc/passwd", "true"}, {"--name", "x", "--workspace", "/etc/passwd", "true"},
 	{"-v", "", "true"}, {"-v", "/a", "true"}, {"-v", ":", "true"}, {"-v", ":/a", "true"}, {"-v", "/tmp:", "true"}, {"-v", "/tmp:a", "true"},
 	{"-v", "/tmp:/", "true"}, {"-v", "/tmp:/a/../b", "true"}, {"-v", "/tmp:/proc/x", "true"}, {"-v", "/tmp:/dev", "true"}, {"-v", "/tmp:/sys", "true"},
 	{"-v", "/tmp:/a:rx", "true"}, {"-v", "/tmp:/a:ro,rw", "true"}, {"-v", "/tmp:/a:ro:exec", "true"}, {"-v", "/tmp:/a:exec,exec", "true"},

@@ -61,7 +61,7 @@ var boxFlags = []flag{
 			o.box.Workdir, err = given(v)
 			return err
 		}},
-	{name: "user", arg: "UID|NAME[:GID|GROUP]", field: "user",
+	{name: "user", short: "u", arg: "UID|NAME[:GID|GROUP]", field: "user",
 		help: "Be this user inside (root, without any capability). Names are the host's; a number is also its group unless one is given.",
 		set:  func(o *options, v string) (err error) { o.userArg, err = given(v); return err }},
 	{name: "group", arg: "GID|GROUP",

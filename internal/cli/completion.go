@@ -92,7 +92,7 @@ _nucleus() {
 	for _, c := range visible(commands) {
 		for f := range c.all() {
 			if words := valueWords(f); words != "" {
-				fmt.Fprintf(&b, "\t\t%s) COMPREPLY=($(compgen %s -- \"$cur\")) ;;\n", patterns(c.name, f.typed()), words)
+				fmt.Fprintf(&b, "\t\t%s) COMPREPLY=($(compgen %s -- \"$cur\"))%s ;;\n", patterns(c.name, f.typed()), words, noSpace(f))
 			}
 		}
 	}
@@ -136,6 +136,24 @@ func valueWords(f *flag) string {
 	return ""
 }
 
+// moreWords is how compgen completes what follows the first word.
+func (c *command) moreWords() string {
+	words, files := strings.CutSuffix(c.more, " <file>")
+	rest := fmt.Sprintf("-W %q", words)
+	if files {
+		rest += " -f"
+	}
+	return rest
+}
+
+// noSpace keeps bash from putting a blank after what goes on behind "=".
+func noSpace(f *flag) string {
+	if !strings.Contains(f.choice+" ", "= ") {
+		return ""
+	}
+	return "; [[ ${COMPREPLY-} == *= ]] && compopt -o nospace 2>/dev/null"
+}
+
 // bashCommand completes what is not a flag's value, before the program has begun.
 func bashCommand(b *strings.Builder, c *command, commands []*command) {
 	flags := strings.Join(c.spellings(func(*flag) bool { return true }), " ")
@@ -158,6 +176,9 @@ func bashCommand(b *strings.Builder, c *command, commands []*command) {
 		fmt.Fprintf(b, "\t\t*) COMPREPLY=($(compgen %s -- \"$cur\")) ;;\n", rest)
 	}
 	b.WriteString("\t\tesac\n\t\t;;\n")
+	if c.more != "" {
+		fmt.Fprintf(b, "\t%syes) COMPREPLY=($(compgen %s -- \"$cur\")) ;;\n", c.name, c.moreWords())
+	}
 }
 
 func zshCompletion(commands []*command) string {
@@ -183,6 +204,11 @@ func zshCompletion(commands []*command) string {
 			b.WriteString(" \\\n\t\t\t'(-)1:program:_command_names -e' \\\n\t\t\t'*::argument:_normal'")
 		case c.words != "":
 			fmt.Fprintf(&b, " \\\n\t\t\t'1:word:(%s)'", c.words)
+			if words, files := strings.CutSuffix(c.more, " <file>"); files {
+				fmt.Fprintf(&b, " \\\n\t\t\t'*:word:{compadd -- %s; _files}'", words)
+			} else if words != "" {
+				fmt.Fprintf(&b, " \\\n\t\t\t'*:word:(%s)'", words)
+			}
 		case c.name == "help":
 			fmt.Fprintf(&b, " \\\n\t\t\t'1:command:(%s)'", names(commands))
 		}
@@ -263,12 +289,28 @@ func fishCompletion(commands []*command) string {
 		case c.program:
 			fmt.Fprintf(&b, "complete -c nucleus -n %s -F -a '(__fish_complete_command)'\n", in)
 		case c.words != "":
-			fmt.Fprintf(&b, "complete -c nucleus -n %s -a %s\n", in, fishQuote(c.words))
+			b.WriteString(c.fishWords())
 		case c.name == "help":
 			fmt.Fprintf(&b, "complete -c nucleus -n %s -a %s\n", in, fishQuote(names(commands)))
 		}
 	}
 	return b.String()
+}
+
+// fishWords completes what follows a command that takes words.
+func (c *command) fishWords() string {
+	in := "__fish_seen_subcommand_from " + c.name
+	if c.more == "" || c.more == c.words {
+		return fmt.Sprintf("complete -c nucleus -n %s -a %s\n", fishQuote(in), fishQuote(c.words))
+	}
+	words, files := strings.CutSuffix(c.more, " <file>")
+	rest := "-a " + fishQuote(words)
+	if files {
+		rest += " -F"
+	}
+	first := "__fish_seen_subcommand_from " + c.words
+	return fmt.Sprintf("complete -c nucleus -n %s -a %s\ncomplete -c nucleus -n %s %s\n",
+		fishQuote(in+"; and not "+first), fishQuote(c.words), fishQuote(in+"; and "+first), rest)
 }
 
 func fishQuote(s string) string {

@@ -43,6 +43,7 @@ func TestFlags(t *testing.T) {
 		{"-e A=1 -eB=2 -e=C=3 --env D= -e GIVEN -e NOT_GIVEN", spec.Sandbox{Env: []string{"A=1", "B=2", "C=3", "D=", "GIVEN=yes"}}},
 		{"--user 7", spec.Sandbox{User: spec.User{UID: 7, GID: 7}}},
 		{"--user 7:8", spec.Sandbox{User: spec.User{UID: 7, GID: 8}}},
+		{"-u 7:8", spec.Sandbox{User: spec.User{UID: 7, GID: 8}}},
 		{"--user 7 --group 9", spec.Sandbox{User: spec.User{UID: 7, GID: 9}}},
 		{"--group root --user 65534", spec.Sandbox{User: spec.User{UID: 65534}}},
 		{"-w /x -it", spec.Sandbox{Workdir: "/x", Terminal: true}},

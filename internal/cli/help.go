@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -30,13 +31,20 @@ func runHelp(c *call) int {
 // exitTable lists the exit codes, for every help and man page.
 var exitTable = [][2]string{
 	{"N", "what the program exited with"},
-	{"1", "about sandboxes by name: one of them could not do it; doctor: sandboxes do not work on this machine; selftest: something was not refused; audit: the log is not what was written"},
+	{"1", "about sandboxes by name: one of them could not do it; doctor: sandboxes do not work on this machine; selftest: something was not refused; audit: the log is not what was written; rootfs verify: the root is not what its manifest says"},
 	{"2", "the command line makes no sense; nothing was created"},
 	{"124", "--timeout ended the program"},
 	{"125", "Nucleus failed; the program was not started"},
 	{"126", "the program was found in the sandbox and cannot be executed"},
 	{"127", "the program was not found in the sandbox"},
 	{"128+N", "signal N ended the program; 137 is also running out of memory"},
+}
+
+// environment lists the variables that Nucleus itself heeds.
+var environment = [][2]string{
+	{"NUCLEUS_STATE_DIR", "where sandboxes are written down, an absolute path; without it /run/nucleus for root, else nucleus in $XDG_RUNTIME_DIR, or nucleus/run in $XDG_STATE_HOME"},
+	{"NUCLEUS_LOG_DIR", "where the output of detached sandboxes is kept, an absolute path; without it log in $NUCLEUS_STATE_DIR if there is one, else /var/log/nucleus for root, or nucleus/log in $XDG_STATE_HOME"},
+	{"NO_COLOR", "if it is not empty, stats uses no highlighting"},
 }
 
 const intro = "Nucleus runs programs in hardened Linux sandboxes: no daemon, no image, no setup."
@@ -53,6 +61,10 @@ func rootHelp(commands []*command) string {
 			writeExamples(&b, c.examples)
 		}
 	}
+	b.WriteString("\nEnvironment:\n")
+	for _, e := range environment {
+		fmt.Fprintf(&b, "  %s\n        %s\n", e[0], strings.Join(wrap(e[1], 70), "\n        "))
+	}
 	writeExits(&b)
 	b.WriteString("\nnucleus COMMAND --help explains a command. A command that is not listed here is\nthe program nucleus-COMMAND beside this one, if there is such.\n")
 	return b.String()
@@ -61,21 +73,45 @@ func rootHelp(commands []*command) string {
 func commandHelp(c *command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\nUsage:\n  %s\n\n%s\n", c.short, usage(c), c.long)
+	if c.listed != "" {
+		fmt.Fprintf(&b, "\n%s:\n  %s\n", c.listed, strings.Join(wrap(c.words, 76), "\n  "))
+	}
 	if len(c.examples) > 0 {
 		b.WriteString("\nExamples:\n")
 		writeExamples(&b, c.examples)
 	}
-	for f := range c.all() {
-		if f.group != "" {
-			fmt.Fprintf(&b, "\n%s:\n", f.group)
-		}
-		fmt.Fprintf(&b, "  %s\n", f.spelling())
-		for _, line := range wrap(f.help, 70) {
-			fmt.Fprintf(&b, "        %s\n", line)
+	for _, s := range c.sections() {
+		fmt.Fprintf(&b, "\n%s:\n", s.name)
+		for _, f := range s.flags {
+			fmt.Fprintf(&b, "  %s\n", f.spelling())
+			for _, line := range wrap(f.help, 70) {
+				fmt.Fprintf(&b, "        %s\n", line)
+			}
 		}
 	}
 	writeExits(&b)
 	return b.String()
+}
+
+// section is what the help says below one heading.
+type section struct {
+	name  string
+	flags []*flag
+}
+
+// sections are the flags below their headings, each of which is there once, however
+// many tables have it.
+func (c *command) sections() (all []section) {
+	at := -1
+	for f := range c.all() {
+		if f.group != "" {
+			if at = slices.IndexFunc(all, func(s section) bool { return s.name == f.group }); at < 0 {
+				at, all = len(all), append(all, section{name: f.group})
+			}
+		}
+		all[at].flags = append(all[at].flags, f)
+	}
+	return all
 }
 
 func usage(c *command) string {

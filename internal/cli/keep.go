@@ -19,6 +19,10 @@ func (o *options) attached() error {
 	switch {
 	case s.Restart.Policy != spec.RestartNo:
 		return usageError("--restart needs --detach: a program that nucleus waits for is started again by whoever started nucleus")
+	case s.OnUnhealthy != spec.UnhealthyNone:
+		return usageError("--on-unhealthy " + string(s.OnUnhealthy) + " needs --detach: a program that nucleus waits for is ended and started again by whoever started nucleus")
+	case s.IdleTimeout != 0:
+		return usageError("--idle-timeout needs --detach: a program that nucleus waits for is in use")
 	case s.Systemd:
 		return usageError("--systemd needs --detach")
 	case o.life.driver != "" || s.Log != (spec.Log{}):

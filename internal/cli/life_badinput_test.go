@@ -64,15 +64,16 @@ var badServices = append(services(
 	[]string{"--hook-poststart", "/etc/passwd"}, []string{"--hook-create-runtime", "/tmp"}, []string{"--hooks", ""}, []string{"--hooks", "/no/such/file"}, []string{"--hooks", "/etc/passwd"}, []string{"--hooks", "/"},
 
 	[]string{"--console-socket", "", "-t"}, []string{"--console-socket", "/x"}, []string{"-t", "--console-socket", "/x", "--restart", "always"},
-	[]string{"--workspace", "/no/such/dir"}, []string{"--name", ""}, []string{"--name", "a/b"}, []string{"-m", "1"},
+	[]string{"--workspace", "/no/such/dir"}, []string{"--workspace", "/etc/passwd"}, []string{"--name", ""}, []string{"--name", "a/b"}, []string{"-m", "1"},
 ), [][]string{
 	{"run", "-d"}, {"run", "-d", "--"}, {"run", "-d", ""},
 	{"run", "--restart", "always", "true"}, {"run", "--restart", "on-failure:3", "true"}, {"run", "--log-driver", "none", "true"}, {"run", "--log-size", "1M", "true"},
+	{"run", "--idle-timeout", "1h", "true"}, {"run", "--health-cmd", "true", "--on-unhealthy", "kill", "true"}, {"run", "--health-cmd", "true", "--on-unhealthy", "restart", "true"},
 	{"run", "--console-socket", "/x", "true"}, {"run", "--name", "x", "--workspace", "/no/such/dir", "true"}, {"run", "--name", "x", "-t", "true"},
 
 	{"start"}, {"stop"}, {"restart"}, {"kill"}, {"rm"}, {"wait"}, {"pause"}, {"unpause"}, {"update"}, {"rename"}, {"rename", "a"}, {"rename", "a", "b", "c"}, {"rename", "a", ""}, {"rename", "a", "-b"},
 	{"rename", "a", "a/b"}, {"rename", "a", strings.Repeat("b", 65)}, {"stop", "-t", "x", "a"}, {"stop", "-t"}, {"stop", "--timeout=-2", "a"}, {"restart", "-t", "", "a"}, {"kill", "-s", "", "a"},
-	{"kill", "-s", "NOPE", "a"}, {"kill", "-s", "0", "a"}, {"kill", "--signal", "99", "a"}, {"update", "a"}, {"update", "--memory", "0", "a"}, {"update", "--pids", "x", "a"}, {"update", "--name", "x", "a"},
+	{"kill", "-s", "NOPE", "a"}, {"kill", "-s", "0", "a"}, {"kill", "--signal", "99", "a"}, {"update", "a"}, {"update", "--memory", "0", "a"}, {"update", "--memory", "1", "a"}, {"update", "-m", "1G", "--memory-swap", "512M", "a"}, {"update", "--pids", "x", "a"}, {"update", "--name", "x", "a"},
 	{"rm", "--force=yes", "a"}, {"gc", "a"}, {"gc", "--ended=0"}, {"gc", "--ended=x"}, {"names", "a", "b"}, {"start", "--frobnicate", "a"},
 }...)
 

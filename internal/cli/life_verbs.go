@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nucleus-container/nucleus"
 	"github.com/nucleus-container/nucleus/spec"
 	"github.com/nucleus-container/nucleus/store"
 )
@@ -159,6 +160,13 @@ func runUpdate(c *call) int {
 	l := c.opts.box.Limits
 	if reflect.DeepEqual(l, spec.Limits{}) {
 		return fail(c.cmd, usageError("update: no limit is given; see nucleus update --help"))
+	}
+	alone := l // what is wrong whatever the sandbox has already
+	if alone.Memory == 0 {
+		alone.MemorySwap = 0
+	}
+	if err := (&spec.Sandbox{Limits: alone}).Validate(); err != nil {
+		return fail(c.cmd, nucleus.Invalid(err))
 	}
 	return c.each(func(ctx context.Context, b *store.Sandbox) error { return b.Update(ctx, l) })
 }

@@ -97,6 +97,10 @@ func rootPage(commands []*command) string {
 	for _, c := range visible(commands) {
 		p.item("nucleus-"+c.name+"(1)", c.short+".")
 	}
+	p.section("environment")
+	for _, e := range environment {
+		p.item(e[0], e[1])
+	}
 	p.exits()
 	return p.String()
 }
@@ -108,12 +112,16 @@ func commandPage(c *command) string {
 	fmt.Fprintf(&p, ".B nucleus %s\n%s\n", c.name, roff(strings.TrimSpace("[FLAG...] "+c.args)))
 	p.section("description")
 	p.text(c.long)
+	if c.listed != "" {
+		p.section(c.listed)
+		p.text(c.words)
+	}
 	p.section("flags")
-	for f := range c.all() {
-		if f.group != "" {
-			fmt.Fprintf(&p, ".SS %s\n", roff(f.group))
+	for _, s := range c.sections() {
+		fmt.Fprintf(&p, ".SS %s\n", roff(s.name))
+		for _, f := range s.flags {
+			p.item(f.spelling(), f.help)
 		}
-		p.item(f.spelling(), f.help)
 	}
 	p.examples(c.examples)
 	p.exits()

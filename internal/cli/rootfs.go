@@ -25,8 +25,9 @@ the parts of /nix/store that its file .nucleus-rootfs-store-paths lists. It prin
 the manifest's sha256, which stands for the whole tree.
 
 rootfs verify DIR compares the directory with its manifest and names what has
-changed. nucleus run --verify-rootfs-attestation does so before anything starts;
---rootfs-sha256 demands a certain manifest, which who can change DIR cannot forge.
+changed; it exits with 1 then. nucleus run --verify-rootfs-attestation does so
+before anything starts; --rootfs-sha256 demands a certain manifest, which who can
+change DIR cannot forge.
 
 Nothing in DIR is followed. What is mounted in it, devices, pipes and sockets are
 errors. A directory that somebody may write to can change after it was compared.`,
@@ -42,10 +43,10 @@ var rootfsFlags = []flag{
 	{name: "output", short: "o", arg: "FILE", choice: "<file>", group: "Manifest",
 		help: "Write the manifest to this file (DIR/" + nucleus.RootfsManifest + "); - is standard output.",
 		set:  func(o *options, v string) (err error) { o.rootfs.output, err = given(v); return err }},
-	{name: "manifest", arg: "FILE", choice: "<file>",
+	{name: "manifest", field: "rootfs.manifest", arg: "FILE", choice: "<file>",
 		help: "Compare with this manifest (the one in DIR).",
 		set:  func(o *options, v string) (err error) { o.rootfs.manifest, err = given(v); return err }},
-	{name: "sha256", arg: "HEX",
+	{name: "sha256", field: "rootfs.sha256", arg: "HEX",
 		help: "Demand a manifest with this digest.",
 		set:  func(o *options, v string) (err error) { o.rootfs.sha256, err = given(v); return err }},
 	{name: "json", group: "Output", help: "Print JSON on standard output.", set: setJSON},
@@ -90,7 +91,8 @@ func runRootfs(c *call) int {
 	err := nucleus.VerifyRootfs(ctx, c.args[1], o.manifest, o.sha256, show)
 	done()
 	if err != nil {
-		return failVerb(c.cmd, err)
+		fail(c.cmd, err)
+		return exitNo // the command line makes sense: the root does not
 	}
 	if c.opts.json {
 		return outputJSON(map[string]bool{"verified": true})

@@ -186,7 +186,7 @@ func warn(box *spec.Sandbox) {
 		say("nucleus: warning: --allow-dangerous-syscall %s: it %s\n", name, seccomp.WhyRefused(name))
 	}
 	for _, c := range (box.Policy.Kept().Any() & caps.Dangerous()).Caps() {
-		say("nucleus: warning: the policy keeps %s\n", caps.Explain(c))
+		say("nucleus: warning: a capability that the policy keeps: %s\n", caps.Explain(c))
 	}
 }
 

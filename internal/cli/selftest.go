@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -12,10 +14,12 @@ import (
 )
 
 var selftestCommand = command{
-	name:  "selftest",
-	args:  "[CLAIM...]",
-	words: claimWords,
-	short: "Try on this machine what Nucleus claims about its sandboxes",
+	name:   "selftest",
+	args:   "[CLAIM...]",
+	words:  claimWords,
+	more:   claimWords,
+	listed: "Claims",
+	short:  "Try on this machine what Nucleus claims about its sandboxes",
 	long: `Starts sandboxes and has a program in them do what they forbid: every claim of
 docs/SECURITY.md that can be shown so. Each line says what was tried and how the
 kernel answered; where it is harmless, the same is tried without the sandbox too,
@@ -55,6 +59,11 @@ nucleus selftest runs this in sandboxes.`,
 // runSelftest is `nucleus selftest`.
 func runSelftest(c *call) int {
 	claims := c.args
+	for _, id := range claims {
+		if !slices.Contains(strings.Fields(claimWords), id) {
+			return fail(c.cmd, usageError("there is no claim "+quote(id)+"; nucleus selftest --help lists them"))
+		}
+	}
 	c.args = []string{"nucleus"} // what runs in the sandbox
 	box, err := c.sandbox()
 	if err != nil {

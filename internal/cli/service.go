@@ -23,12 +23,8 @@ var detachFlags = []flag{
 	{name: "rm", field: "remove",
 		help: "With --detach, remove the sandbox and its logs when it ends. Others are always removed.",
 		set:  func(o *options, _ string) error { o.life.service.Remove = true; return nil }},
-}
-
-// serviceFlags are only for what is detached.
-var serviceFlags = []flag{
 	{name: "restart", arg: "POLICY", choice: "no on-failure always unless-stopped", field: "restart",
-		help: "Start the program again when it has ended: no, on-failure[:N] (N times in a row), always, or unless-stopped (the same as always: there is no daemon that starts it after a reboot).",
+		help: "With --detach, start the program again when it has ended: no, on-failure[:N] (N times in a row), always, or unless-stopped (the same as always: there is no daemon that starts it after a reboot).",
 		set:  func(o *options, v string) (err error) { o.service("restart").Restart, err = restart(v); return err }},
 	{name: "stop-signal", arg: "SIGNAL", choice: signalNames, field: "stop_signal",
 		help: "Ask the program to end by this signal (TERM).",
@@ -41,13 +37,16 @@ var serviceFlags = []flag{
 		help: "Kill it when it has not ended so long after it was asked to (10s).",
 		set:  func(o *options, v string) error { return positive(&o.service("stop-timeout").StopTimeout, v) }},
 	{name: "idle-timeout", arg: "DURATION", field: "idle_timeout",
-		help: "Stop it when for so long nobody has been attached to it or has executed anything in it.",
+		help: "With --detach, stop it when for so long nobody has been attached to it or has executed anything in it.",
 		set:  func(o *options, v string) error { return positive(&o.service("idle-timeout").IdleTimeout, v) }},
 	{name: "label", arg: "KEY=VALUE",
 		help: "Attach a note to it, for ps --filter and inspect. Repeatable.",
 		set:  setLabel},
+}
 
-	{group: "Health (with --detach)", name: "health-cmd", arg: "COMMAND", field: "health",
+// serviceFlags say how it is looked after.
+var serviceFlags = []flag{
+	{group: "Health", name: "health-cmd", arg: "COMMAND", field: "health",
 		help: "Ask the program whether it is well: run this inside, by /bin/sh -c, or as it is if it is a JSON array such as [\"curl\", \"-f\", \"...\"]; exit code 0 is a yes.",
 		set: func(o *options, v string) (err error) {
 			o.health("health-cmd").Command, err = shellCommand(v)
@@ -72,10 +71,10 @@ var serviceFlags = []flag{
 		help: "Do not count noes for so long after the start.",
 		set:  func(o *options, v string) error { return positive(&o.health("health-start-period").StartPeriod, v) }},
 	{name: "on-unhealthy", arg: "ACTION", choice: "none kill restart", field: "on_unhealthy",
-		help: "When it is unhealthy, only say so (none), kill it, or stop it and start it again (restart).",
+		help: "When it is unhealthy, only say so (none), or with --detach kill it, or stop it and start it again (restart).",
 		set:  setOnUnhealthy},
 
-	{group: "Readiness (with --detach)", name: "readiness-cmd", arg: "COMMAND", field: "ready",
+	{group: "Readiness", name: "readiness-cmd", arg: "COMMAND", field: "ready",
 		help: "Return only when the program is ready: when this, run inside as --health-cmd, exits with 0.",
 		set: func(o *options, v string) (err error) {
 			o.ready("readiness-cmd").Command, err = shellCommand(v)
@@ -115,7 +114,7 @@ var serviceFlags = []flag{
 		help: "Keep so many files, 1 to 16 (2); the oldest is overwritten.",
 		set:  func(o *options, v string) error { return count(&o.service("log-files").Log.Files, v) }},
 
-	{group: "Hooks (with --detach)", name: "hook-create-runtime", arg: "PATH", choice: "<file>", field: "hooks.createRuntime",
+	{group: "Hooks", name: "hook-create-runtime", arg: "PATH", choice: "<file>", field: "hooks.createRuntime",
 		help: "Run this program of the host, by its absolute path, before the sandbox's program starts. It and its directories must be writable by you and root only. Repeatable.",
 		set: func(o *options, v string) error {
 			return addHook(&o.service("hook-create-runtime").Hooks.CreateRuntime, v)

@@ -18,7 +18,11 @@ type command struct {
 	// may follow otherwise, separated by blanks; hidden commands are no use to most people.
 	program bool
 	words   string
-	hidden  bool
+	// more is what may follow the first of the words; with "<file>", files too.
+	more string
+	// listed is the heading below which the help lists the words; empty: it does not.
+	listed string
+	hidden bool
 	// examples are pairs: a command line, and what it does.
 	examples [][2]string
 	// flags are tables, so that commands can share one.

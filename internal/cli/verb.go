@@ -32,7 +32,7 @@ func runCompanion(commands []*command, verb string, args []string) int {
 
 func suggestion(verb string, commands []*command) string {
 	var names []string
-	for _, c := range commands {
+	for _, c := range visible(commands) {
 		names = append(names, c.name)
 	}
 	if near := nearest(verb, names); near != "" {

@@ -24,9 +24,9 @@ A TIME is RFC 3339 or the beginning of it, a number of seconds since 1970, or a
 duration such as 10m, which is so long ago.
 
 Filters of one kind widen each other, filters of different kinds narrow:
-  type=      create, start, ready, health, exec, pause, unpause, update, rename,
-             stop, kill, oom, end, restart, remove or audit (something could
-             not be written to the sandbox's audit log)
+  type=      create, start, ready, health, hook (one has failed), exec, pause,
+             unpause, update, rename, stop, kill, oom, end, restart, remove or
+             audit (something could not be written to the sandbox's audit log)
   sandbox=   the name, or the beginning of the id`,
 	examples: [][2]string{
 		{"nucleus events --since 1h --filter type=oom", "who has run out of memory, and who will?"},
@@ -36,9 +36,27 @@ Filters of one kind widen each other, filters of different kinds narrow:
 		{name: "since", arg: "TIME", group: "Which", help: "Begin with what happened then or later.", set: setSince},
 		{name: "until", arg: "TIME", help: "End there, which may be in the future: --until -10m is in ten minutes.", set: setUntil},
 		{name: "no-follow", help: "Print what has happened, and end.", set: func(o *options, _ string) error { o.view.noFollow = true; return nil }},
-		{name: "filter", arg: "KEY=VALUE", help: "Print only those that fit. May be repeated.", set: setFilter},
+		{name: "filter", arg: "KEY=VALUE", choice: eventFilters, help: "Print only those that fit. May be repeated.", set: setFilter},
 	}, formatFlags, helpFlags},
 	run: runEvents,
+}
+
+// eventFilters are the filters of events, for completion and to compare with.
+const eventFilters = "type=create type=start type=ready type=health type=hook type=exec type=pause type=unpause type=update type=rename " +
+	"type=stop type=kill type=oom type=end type=restart type=remove type=audit sandbox="
+
+// checkEventFilters refuses filters that fit nothing because they are misspelt.
+func checkEventFilters(filters []filter) error {
+	for _, f := range filters {
+		switch {
+		case f.key != "type" && f.key != "sandbox":
+			return unknownFilter(f.key, "type and sandbox")
+		case f.key == "type" && !slices.Contains(strings.Fields(eventFilters), "type="+f.value):
+			types := strings.TrimSuffix(strings.ReplaceAll(eventFilters, " type=", ", "), " sandbox=")
+			return usageError("--filter: " + quote(f.value) + " is not a type: those are " + strings.TrimPrefix(types, "type="))
+		}
+	}
+	return nil
 }
 
 // errOver ends a stream.
@@ -48,10 +66,8 @@ var errOver = errors.New("it is over")
 func runEvents(c *call) int {
 	o := &c.opts.view
 	f, err := c.format(store.Event{}, false)
-	for _, x := range o.filters {
-		if err == nil && x.key != "type" && x.key != "sandbox" {
-			err = unknownFilter(x.key, "type and sandbox")
-		}
+	if err == nil {
+		err = checkEventFilters(o.filters)
 	}
 	if err != nil {
 		return fail(c.cmd, err)

@@ -108,7 +108,7 @@ func (m *meters) measure(i *store.Info) sample {
 		return s
 	}
 	s.Stats = &stats
-	if !one.at.IsZero() && stats.CPU >= one.cpu && s.Time.After(one.at) {
+	if !one.at.IsZero() && stats.CPU > 0 && stats.CPU >= one.cpu && s.Time.After(one.at) {
 		percent := 100 * float64(stats.CPU-one.cpu) / float64(s.Time.Sub(one.at))
 		s.CPUPercent = &percent
 	}
@@ -232,15 +232,21 @@ func newStatsRow(s sample) statsRow {
 	if s.CPUPercent != nil {
 		r.CPUPerc = fmt.Sprintf("%.2f%%", *s.CPUPercent)
 	}
-	r.MemUsage = amount(s.Memory) + " / " + unknown
-	if s.MemoryLimit > 0 {
+	// What runs has memory, a process and some time behind it: nothing of these
+	// means that no controller counts them.
+	if s.Memory > 0 {
+		r.MemUsage = amount(s.Memory) + " / " + unknown
+	}
+	if s.Memory > 0 && s.MemoryLimit > 0 {
 		r.MemUsage = amount(s.Memory) + " / " + amount(s.MemoryLimit)
 		r.MemPerc = fmt.Sprintf("%.2f%%", 100*float64(s.Memory)/float64(s.MemoryLimit))
 	}
 	if !s.Summed {
 		r.BlockIO = amount(s.ReadBytes) + " / " + amount(s.WriteBytes)
 	}
-	r.PIDs = fmt.Sprint(s.Pids)
+	if s.Pids > 0 {
+		r.PIDs = fmt.Sprint(s.Pids)
+	}
 	if s.CPUPressure != nil || s.MemoryPressure != nil || s.IOPressure != nil {
 		r.Pressure = waits(s.CPUPressure) + "/" + waits(s.MemoryPressure) + "/" + waits(s.IOPressure)
 	}

@@ -39,7 +39,7 @@ A filter by status or exit code looks at those that do not run, too.`,
 	},
 	flags: [][]flag{{
 		{name: "all", short: "a", group: "Which", help: "List those that do not run, too.", set: setAll},
-		{name: "filter", arg: "KEY=VALUE", help: "List only those that fit. May be repeated.", set: setFilter},
+		{name: "filter", arg: "KEY=VALUE", choice: psFilters, help: "List only those that fit. May be repeated.", set: setFilter},
 		{name: "last", short: "n", arg: "N", help: "List the N that were made last, running or not.", set: setLast},
 		{name: "latest", short: "l", help: "List the one that was made last, running or not.", set: func(o *options, _ string) error { o.view.last = 1; return nil }},
 		{name: "quiet", short: "q", group: "Output", help: "Print ids only.", set: func(o *options, _ string) error { o.view.quiet = true; return nil }},
@@ -47,6 +47,10 @@ A filter by status or exit code looks at those that do not run, too.`,
 	}, formatFlags, helpFlags},
 	run: runPs,
 }
+
+// psFilters are the filters of ps, for completion.
+const psFilters = "status=created status=running status=paused status=restarting status=exited status=broken name= id= label= exited= " +
+	"health=starting health=healthy health=unhealthy health=none since= before="
 
 func setLast(o *options, v string) error {
 	n, err := number(v, math.MaxInt32)

@@ -169,6 +169,28 @@ func TestWantsEvent(t *testing.T) {
 	}
 }
 
+// TestFilterWords: shells complete the filters that there are, and the help has them.
+func TestFilterWords(t *testing.T) {
+	var want []string
+	for _, m := range matchers() {
+		values := strings.Fields(m.values)
+		if len(values) == 0 {
+			values = []string{""}
+		}
+		for _, v := range values {
+			want = append(want, m.key+"="+v)
+		}
+	}
+	if got := strings.Fields(psFilters); !slices.Equal(got, want) {
+		t.Errorf("ps: got %q, want %q", got, want)
+	}
+	for _, f := range strings.Fields(eventFilters) {
+		if word := strings.TrimPrefix(f, "type="); !strings.Contains(eventsCommand.long, word) {
+			t.Errorf("events --help does not have %s", word)
+		}
+	}
+}
+
 func TestStatsRows(t *testing.T) {
 	half, none := 50.0, 0.0
 	all := []sample{
@@ -192,7 +214,7 @@ func TestStatsRows(t *testing.T) {
 	for i, want := range []string{
 		"a|-|1B / -|-|-|-|9",
 		"b|50.00%|512MiB / 1.00GiB|50.00%|-/1.2/-|5.00MiB / 0B|3",
-		"c|0.00%|0B / -|-|-|0B / 9.00MiB|0",
+		"c|0.00%|-|-|-|0B / 9.00MiB|-",
 		"d|-|-|-|-|-|-",
 		`e|-|it is\x1bbroken||||`,
 	} {

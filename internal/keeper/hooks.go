@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/nucleus-container/nucleus/internal/hook"
 	"github.com/nucleus-container/nucleus/spec"
@@ -28,11 +29,15 @@ func (k *keeper) hooks(ctx context.Context, phase, status string, all []spec.Hoo
 }
 
 // poststop runs the hooks of the end: all of them, whatever fails. There is
-// nobody left to tell but the events.
+// nobody left to tell but the events, and who reads our standard error if that is
+// where the program's own goes.
 func (k *keeper) poststop(ctx context.Context) {
 	for i, h := range k.about.Service.Hooks.Poststop {
 		if err := k.hooks(ctx, poststop, "stopped", []spec.Hook{h}, 0); err != nil {
 			k.log("hook", map[string]string{"phase": poststop, "hook": fmt.Sprint(i), "error": err.Error()})
+			if k.about.Service.Log.Inherit {
+				_, _ = fmt.Fprintf(os.Stderr, "nucleus: warning: %v\n", err) // nowhere is left to say that this failed
+			}
 		}
 	}
 }

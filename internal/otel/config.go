@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,9 @@ func FromEnv(get func(string) string) (Config, error) {
 	}{{"TRACES", "/v1/traces", &c.Traces}, {"METRICS", "/v1/metrics", &c.Metrics}} {
 		var err error
 		*s.to, err = signalFrom(get, s.name, s.path)
-		errs = append(errs, err)
+		if err != nil && !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == err.Error() }) { // most variables are for both
+			errs = append(errs, err)
+		}
 	}
 	resource, err := pairs(get("OTEL_RESOURCE_ATTRIBUTES"))
 	if err != nil {
