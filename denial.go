@@ -1,9 +1,12 @@
 package nucleus
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/denial"
@@ -54,7 +57,10 @@ func (d Denial) Fix() string { return (*denial.Denial)(&d).Fix() }
 // What Landlock refuses the kernel reports where its audit is on and this process
 // may read that (Linux 6.15, as root). What it does not report is inferred from what
 // it says of a file while the call waits; a Watch sees such calls at the level Files.
-func (c *Cmd) Denials() []Denial {
+func (c *Cmd) Denials() []Denial { return c.denials(c.Args) }
+
+// denials infers from the program and its arguments only what args holds of them.
+func (c *Cmd) denials(args []string) []Denial {
 	calls, _ := c.Watch.seen()
 	blocked, exact := c.blocked()
 	if len(calls)+len(blocked) == 0 && c.startErr == nil && (c.Outcome == nil || c.Outcome.Success()) {
@@ -71,16 +77,18 @@ func (c *Cmd) Denials() []Denial {
 		j.Call(denial.Call{
 			Name: call.Name, Args: call.Args, Refused: string(call.Refused), Rule: call.Rule, Path: call.Path, Second: call.Second, Addr: call.Addr,
 			Change: call.Change, Exec: call.Exec, Pid: call.Pid, Process: call.Process, Time: call.First, Count: call.Count,
-			Seen: denial.Seen(call.Seen),
+			Seen: denial.Seen(call.Seen), Needs: [2]denial.Need{
+				{Path: call.At.Real, Dir: call.At.Kind == observe.Dir, Access: call.Access}, {Path: call.At2.Real, Dir: call.At2.Kind == observe.Dir, Access: call.Access2},
+			},
 		})
 	}
 	if o := c.Outcome; o != nil {
 		j.End(denial.End{
 			Time: o.Ended, Failed: !o.Success(), Code: o.Code, Memory: o.Reason == OutOfMemory, Deadline: o.Reason == DeadlineExceeded,
-			PidsDenied: c.pidsDenied, Full: c.scratch.full, Args: c.Args,
+			PidsDenied: c.pidsDenied, Full: c.scratch.full, Args: args,
 		})
 	} else if c.startErr != nil {
-		j.End(denial.End{Time: c.started, Args: append([]string{c.Path}, c.Args...), NotFound: NotFound(c.startErr), NotExecutable: NotExecutable(c.startErr)})
+		j.End(denial.End{Time: c.started, Args: append([]string{c.Path}, args...), NotFound: NotFound(c.startErr), NotExecutable: NotExecutable(c.startErr)})
 	}
 	return ranked(j)
 }
@@ -113,7 +121,8 @@ func ranked(j *denial.Judge) []Denial {
 func ours() denial.Host {
 	home, _ := os.UserHomeDir() // without one, nothing is looked for there
 	dir, _ := os.Getwd()        // as above
-	return denial.Host{Has: new(looker).has, Home: home, Path: os.Getenv("PATH"), Dir: dir}
+	l := new(looker)
+	return denial.Host{Has: l.has, Unreadable: l.unreadable, Home: home, Path: os.Getenv("PATH"), Dir: dir}
 }
 
 // looker looks at files of the host for as long as that is quick: a path may lead
@@ -125,18 +134,35 @@ type looker struct {
 const lookTime = 100 * time.Millisecond
 
 func (l *looker) has(path string) (dir, ok bool) {
+	return l.ask(func() (bool, bool) {
+		info, err := os.Stat(filepath.Clean(path))
+		return err == nil && info.IsDir(), err == nil
+	})
+}
+
+// unreadable reports whether this process, by its effective ids, may not read a file.
+func (l *looker) unreadable(path string) bool {
+	const cwd, read, effective = -100, 4, 0x200 // AT_FDCWD, R_OK, AT_EACCESS
+	no, _ := l.ask(func() (bool, bool) {
+		return errors.Is(syscall.Faccessat(cwd, path, read, effective), fs.ErrPermission), true
+	})
+	return no
+}
+
+// ask puts a question; one that is not answered in time has the answer no, and is the last.
+func (l *looker) ask(question func() (a, b bool)) (a, b bool) {
 	if l.lost {
 		return false, false
 	}
-	type answer struct{ dir, ok bool }
+	type answer struct{ a, b bool }
 	found := make(chan answer, 1)
 	go func() {
-		info, err := os.Stat(filepath.Clean(path))
-		found <- answer{err == nil && info.IsDir(), err == nil}
+		a, b := question()
+		found <- answer{a, b}
 	}()
 	select {
-	case a := <-found:
-		return a.dir, a.ok
+	case is := <-found:
+		return is.a, is.b
 	case <-time.After(lookTime):
 		l.lost = true
 		return false, false

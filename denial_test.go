@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -159,6 +160,80 @@ func TestDenials(t *testing.T) {
 	}
 }
 
+// suggested are the rules over files that explanations name.
+func suggested(t *testing.T, all []nucleus.Denial) (rules []landlock.PathRule) {
+	t.Helper()
+	one := regexp.MustCompile(`{ path = "([^"]*)", access = \[([^]]*)\] }`)
+	for _, d := range all {
+		for _, m := range one.FindAllStringSubmatch(d.Allow, -1) {
+			access, err := landlock.ParseAccess(strings.ReplaceAll(m[2], `"`, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules = append(rules, landlock.PathRule{Path: m[1], Allow: access, Why: "it was told"})
+		}
+	}
+	return rules
+}
+
+// TestDenialsOfRules: a policy allows nothing in the workspace. Done as told, and
+// nothing more, the job passes.
+func TestDenialsOfRules(t *testing.T) {
+	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Landlock, sandboxtest.Program("python3"))
+	most := 2
+	if sandboxtest.Probe(sandboxtest.Audit) == nil { // the kernel tells of one refusal at a time
+		most = 6
+	}
+	for _, script := range []string{
+		"ls sub", "echo x >old", "echo x >new", "rmdir sub", "mkfifo f", "mv old sub/a", "ln old sub/l", "ln -s old s", "mv old b",
+		`python3 -c 'open("old", "r+")'`, `python3 -c 'import os; os.open("sub", os.O_RDWR|os.O_TMPFILE)'`, `python3 -c 'import socket; socket.socket(1).bind("s")'`,
+	} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.WriteFile(filepath.Join(dir, "old"), []byte("x"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		rules := []landlock.PathRule{{Path: "/dev", Allow: landlock.Read | landlock.Write}}
+		for _, at := range []string{"/usr", "/etc", "/proc"} {
+			rules = append(rules, landlock.PathRule{Path: at, Allow: landlock.Read | landlock.Execute})
+		}
+		for i := range rules {
+			rules[i].Why = "a test"
+		}
+		for round := range most {
+			p := &policy.Policy{Landlock: &landlock.Config{HandleFS: landlock.All(3), Rules: rules}}
+			c := nucleus.Command(&spec.Sandbox{Toolchain: true, Workspace: &spec.Bind{Source: dir}, Policy: p}, "sh", "-c", script)
+			c.Watch = &nucleus.Watch{Level: nucleus.Files}
+			out, err := c.CombinedOutput()
+			if err == nil && round == 0 || err != nil && round == most-1 {
+				t.Errorf("%s, round %d: %v\n%s%s", script, round, err, out, lines(c.Denials()))
+			}
+			if err == nil {
+				break
+			}
+			rules = append(rules, suggested(t, c.Denials())...)
+		}
+	}
+}
+
+// TestDenialsOfPorts: a policy that lists ports is why another cannot be taken.
+func TestDenialsOfPorts(t *testing.T) {
+	needSandbox(t)
+	sandboxtest.Need(t, sandboxtest.Landlock, sandboxtest.Program("python3"))
+	for port, want := range map[uint16]bool{8080: true, 9090: false} {
+		cfg := &landlock.Config{HandleNet: landlock.BindTCP, Ports: []landlock.PortRule{{Port: 8080, Allow: landlock.BindTCP, Why: "a test"}}}
+		c := nucleus.Command(&spec.Sandbox{Toolchain: true, Policy: &policy.Policy{Landlock: cfg}}, "python3", "-c", fmt.Sprintf(`import socket; socket.socket().bind(("127.0.0.1", %d))`, port))
+		c.Watch = &nucleus.Watch{Level: nucleus.Files}
+		out, err := c.CombinedOutput()
+		told := slices.ContainsFunc(c.Denials(), func(d nucleus.Denial) bool {
+			return d.Layer == "landlock" && strings.HasSuffix(d.Allow, fmt.Sprintf(`{ port = %d, access = ["bind-tcp"] }`, port))
+		})
+		if (err == nil) != want || told == want {
+			t.Errorf("%d: %v\n%s%s", port, err, out, lines(c.Denials()))
+		}
+	}
+}
+
 func lines(all []nucleus.Denial) string {
 	var b strings.Builder
 	for _, d := range all {
@@ -200,7 +275,7 @@ raise SystemExit(4)
 	}{
 		{"seccomp", "mount a file system", "/tmp", "EPERM", "--allow-dangerous-syscall mount", 1, false},
 		{"seccomp", "make namespaces of its own", "", "EPERM", "--allow-dangerous-syscall unshare", 1, false},
-		{"seccomp", "make a raw socket (IPv4)", "", "EPROTONOSUPPORT", "--seccomp-profile FILE that allows socket", 1, false},
+		{"seccomp", "make a raw socket (IPv4)", "", "EPROTONOSUPPORT", "--seccomp-profile FILE that allows socket, and --caps-policy FILE that keeps NET_RAW", 1, false},
 		{"network", "connect to", "192.0.2.1:443", "ENETUNREACH", "", 3, true},
 		{"network", "resolve a host name", "", "EAI_AGAIN", "", 0, true},
 	} {

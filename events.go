@@ -261,8 +261,12 @@ func (c *Cmd) denied() []event.Body {
 	if c.Watch == nil {
 		return nil
 	}
+	args := c.Args
+	if c.HideArgs { // what would be inferred from an argument would tell it
+		args = args[:min(1, len(args))]
+	}
 	var out []event.Body
-	for _, d := range c.Denials() {
+	for _, d := range c.denials(args) {
 		b := event.Denial{
 			Source: d.Layer, What: strings.TrimSpace(d.What + " " + d.Object), Process: d.Process, Pid: d.Pid, Errno: d.Errno,
 			Rule: d.Rule, Allow: d.Allow, Count: d.Count, Say: d.Say, Inferred: d.Inferred,

@@ -188,6 +188,32 @@ func TestWhatCannotBeToldDoesNotRun(t *testing.T) {
 	}
 }
 
+// TestHiddenArgumentsAreNotInferredFrom: a file of the host that an argument names
+// explains a failure, and is told only where arguments are.
+func TestHiddenArgumentsAreNotInferredFrom(t *testing.T) {
+	sandboxtest.Need(t, sandboxtest.Userns)
+	secret := filepath.Join(t.TempDir(), "hunter2")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, hide := range []bool{false, true} {
+		var all []event.Body
+		cmd := nucleus.Command(&spec.Sandbox{Toolchain: true}, "sh", "-c", "exit 1", "x", "--key="+secret)
+		cmd.Watch = &nucleus.Watch{Optional: true}
+		cmd.HideArgs = hide
+		cmd.Events = func(b event.Body) error { all = append(all, b); return nil }
+		if err := cmd.Run(); err == nil {
+			t.Fatal("exit 1 succeeds")
+		}
+		if got := strings.Contains(fmt.Sprintf("%+v", all), secret); got == hide {
+			t.Errorf("hidden %t: the argument is told: %t", hide, got)
+		}
+		if len(cmd.Denials()) == 0 {
+			t.Error("the caller is told nothing")
+		}
+	}
+}
+
 // TestEventsOfDenials: what a watched program was refused is told before its end.
 func TestEventsOfDenials(t *testing.T) {
 	sandboxtest.Need(t, sandboxtest.Userns)

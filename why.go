@@ -17,6 +17,7 @@ import (
 
 	"github.com/nucleus-container/nucleus/internal/denial"
 	"github.com/nucleus-container/nucleus/internal/kernel"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 	"github.com/nucleus-container/nucleus/spec"
 )
@@ -95,42 +96,141 @@ func (p Prober) Path(ctx context.Context, s *spec.Sandbox, name string) ([]Trial
 	}
 	at := escaped(name)
 	answers, cmd, err := p.ask(ctx, s, "kind "+at, "open r "+at, "open w "+at, "open tmp "+at, fmt.Sprint("access ", mayWrite, " ", at),
-		fmt.Sprint("call execveat -100 s:", at, " 0 0 ", executeCheck), fmt.Sprint("access ", mayExecute, " ", at), "kind "+escaped(path.Dir(name)))
+		execution(at), fmt.Sprint("access ", mayExecute, " ", at))
 	if err != nil {
 		return nil, err
 	}
-	kind, read, write, execute := answers[0], answers[1], answers[2], answers[5]
-	dir, exists := kind == "ok:d", strings.HasPrefix(kind, "ok")
+	kind, read, write, execute := answers[0], answers[1], answers[2], executes(answers[5:])
+	dir := kind == "ok:d"
 	switch {
 	case dir && (answers[3] == "EOPNOTSUPP" || answers[3] == "EISDIR"):
 		write = answers[4]
 	case dir:
 		write = answers[3]
 	}
-	if execute == "EINVAL" || execute == "ENOSYS" || execute == "EPERM" { // it has no such check
-		execute = answers[6]
+	e := newExplainer(s, cmd, name, kind)
+	if err := e.parent(ctx, p); err != nil {
+		return nil, err
 	}
-	e := explainer{sandbox: s, cmd: cmd, name: name, exists: exists, parent: answers[7] == "ok:d", special: exists && !dir && kind != "ok:-"}
 	trials := []Trial{e.trial("read", read, denial.Call{Name: "open"})}
 	trials = append(trials, e.trial("write", write, denial.Call{Name: "open", Args: [6]uint64{1: 1 | 0o100}, Change: true}))
-	if !dir {
-		trials = append(trials, e.trial("execute", execute, denial.Call{Name: "execve", Exec: true}))
+	if dir {
+		return trials, nil
 	}
-	return trials, nil
+	t := e.trial("execute", execute, denial.Call{Name: "execve", Exec: true})
+	if t.Allowed && kind == "ok:-" {
+		t, err = e.interpreter(ctx, p, t)
+	}
+	return append(trials, t), err
+}
+
+// execution asks for a check without executing.
+func execution(at string) string {
+	return fmt.Sprint("call execveat -100 s:", at, " 0 0 ", executeCheck)
+}
+
+// executes is the answer to that, or of access(2) from a kernel that has no such check.
+func executes(answers []string) string {
+	if a := answers[0]; a != "EINVAL" && a != "ENOSYS" && a != "EPERM" {
+		return a
+	}
+	return answers[1]
 }
 
 // explainer turns answers about a path into trials.
 type explainer struct {
-	sandbox                 *spec.Sandbox
-	cmd                     *Cmd
-	name                    string
-	exists, parent, special bool
+	sandbox              *spec.Sandbox
+	cmd                  *Cmd
+	name                 string
+	real                 string // what is not there, if name is a symbolic link to it
+	exists, dir, special bool
+	make                 string // the answer to making it in the directory that is to hold it; empty: there is none
+}
+
+func newExplainer(s *spec.Sandbox, cmd *Cmd, name, kind string) explainer {
+	e := explainer{sandbox: s, cmd: cmd, name: name, real: name, exists: kind != "ENOENT" && kind != "ENOTDIR", dir: kind == "ok:d"}
+	e.special = e.exists && !e.dir && kind != "ok:-" && strings.HasPrefix(kind, "ok")
+	return e
+}
+
+// parent asks where a file would be made that is not there: beyond symbolic
+// links, of which the kernel follows 40.
+func (e *explainer) parent(ctx context.Context, p Prober) error {
+	for range 40 {
+		if e.exists {
+			return nil
+		}
+		dir := path.Dir(e.real)
+		a, _, err := p.ask(ctx, e.sandbox, "readlink "+escaped(e.real), "kind "+escaped(dir), fmt.Sprint("access ", mayWrite|mayExecute, " ", escaped(dir)))
+		if err != nil {
+			return err
+		}
+		target, link := strings.CutPrefix(a[0], "ok:")
+		switch {
+		case link && path.IsAbs(target):
+			e.real = path.Clean(target)
+		case link:
+			e.real = path.Join(dir, target)
+		case a[1] == "ok:d":
+			e.make = a[2]
+			return nil
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// interpreter looks at what the kernel executes in the place of a script, which
+// its check does not.
+func (e *explainer) interpreter(ctx context.Context, p Prober, t Trial) (Trial, error) {
+	a, _, err := p.ask(ctx, e.sandbox, "read "+escaped(e.name))
+	if err != nil {
+		return t, err
+	}
+	line, script := strings.CutPrefix(a[0], "ok:#!")
+	line, _, _ = strings.Cut(line, "\n")
+	words := strings.Fields(line)
+	if !script || len(words) == 0 || !path.IsAbs(words[0]) {
+		return t, nil
+	}
+	at := path.Clean(words[0])
+	a, cmd, err := p.ask(ctx, e.sandbox, "kind "+escaped(at), execution(escaped(at)), fmt.Sprint("access ", mayExecute, " ", escaped(at)))
+	if err != nil || executes(a[1:]) == "ok" {
+		return t, err
+	}
+	of := newExplainer(e.sandbox, cmd, at, a[0])
+	i := of.trial(t.What, executes(a[1:]), denial.Call{Name: "execve", Exec: true})
+	i.Object, i.Note = t.Object, strings.TrimSuffix("its interpreter is "+denial.Clean(at)+"; "+i.Note, "; ")
+	return i, nil
+}
+
+// needs is what Landlock asks for.
+func (e *explainer) needs(c denial.Call) denial.Need {
+	n := denial.Need{Path: e.real, Dir: e.dir, Access: landlock.ReadFile}
+	switch {
+	case c.Exec:
+		n.Access = landlock.Execute | landlock.ReadFile
+	case c.Change && e.dir: // a file with a name in it
+		return denial.Need{Path: path.Join(e.real, "x"), Access: landlock.WriteFile | landlock.MakeReg}
+	case c.Change:
+		n.Access = landlock.WriteFile
+		if !e.exists {
+			n.Access |= landlock.MakeReg
+		}
+	case e.dir:
+		n.Access = landlock.ReadDir
+	}
+	return n
 }
 
 func (e *explainer) trial(what, answer string, c denial.Call) Trial {
+	if !e.exists && c.Change && answer == "ENOENT" && e.make != "" {
+		answer = e.make
+	}
 	t := Trial{What: what, Object: denial.Clean(e.name), Allowed: answer == "ok"}
-	c.Path, c.Time = e.name, time.Now()
-	c.Seen = denial.Seen{Asked: true, Exists: e.exists, Parent: e.parent, Real: e.name, Special: e.special}
+	c.Path, c.Time, c.Needs[0] = e.real, time.Now(), e.needs(c)
+	c.Seen = denial.Seen{Asked: true, Exists: e.exists, Parent: e.make != "", Real: e.real, Special: e.special}
 	// The file's mode is looked at before the mount; where both refuse, it is the mount that a flag can change.
 	c.Seen.ReadOnly = answer == "EROFS" || answer == "EACCES" && !e.writable()
 	c.Seen.NoExec = c.Exec && answer == "EACCES" && !e.executable()
@@ -139,10 +239,6 @@ func (e *explainer) trial(what, answer string, c denial.Call) Trial {
 	}
 	if t.Allowed && !c.Change { // what is there can be read
 		return t
-	}
-	if !e.exists && c.Change && e.parent && answer == "ENOENT" {
-		c.Seen.ReadOnly = !e.writable()
-		t.Errno = "EROFS"
 	}
 	j := denial.New(e.cmd.full(), e.cmd.planned, ours())
 	j.Call(c)
@@ -155,9 +251,9 @@ func (e *explainer) trial(what, answer string, c denial.Call) Trial {
 			t.Allowed, t.Errno = false, d.Errno
 		}
 		d.Errno = t.Errno
+	case t.Allowed && !e.exists:
+		t.Note = "it is not there and can be made"
 	case t.Allowed:
-	case !e.exists && c.Change && e.parent:
-		t.Allowed, t.Errno, t.Note = true, "", "it is not there and can be made"
 	case answer == "ENOENT":
 		t.Note = "it is not in the sandbox, nor on the host"
 	case answer == "EACCES" && c.Exec:
@@ -172,7 +268,7 @@ func (e *explainer) trial(what, answer string, c denial.Call) Trial {
 func (e *explainer) place() (writable, exec bool) {
 	best := ""
 	for _, p := range e.cmd.planned.Places {
-		if (e.name == p.Path || strings.HasPrefix(e.name, p.Path+"/")) && len(p.Path) >= len(best) {
+		if (e.real == p.Path || strings.HasPrefix(e.real, p.Path+"/")) && len(p.Path) >= len(best) {
 			best, writable, exec = p.Path, p.Writable, p.Exec
 		}
 	}
@@ -300,7 +396,7 @@ func (p Prober) Connect(ctx context.Context, s *spec.Sandbox, addr string) ([]Tr
 	t.Errno = answers[0]
 	j := denial.New(cmd.full(), cmd.planned, ours())
 	j.Call(denial.Call{Name: "connect", Addr: seen, Time: time.Now()})
-	if all := j.Denials(); len(all) > 0 {
+	if all := j.Denials(); len(all) > 0 && (all[0].Layer != denial.Landlock || t.Errno == "EACCES") {
 		d := Denial(all[0])
 		d.Inferred, d.Errno = false, t.Errno
 		t.Denial = &d

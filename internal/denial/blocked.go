@@ -2,7 +2,9 @@ package denial
 
 import (
 	"cmp"
+	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,8 +89,7 @@ func (j *Judge) Blocked(b Blocked) {
 		if b.Port >= 0 {
 			d.Object = strconv.Itoa(b.Port)
 		}
-		d.Rule = "the policy's Landlock rules do not allow " + net.String() + " for it"
-		d.Allow = "in the policy, [[landlock.ports]]: { port = " + cmp.Or(d.Object, "PORT") + ", access = " + list(net.String()) + " }"
+		lacksPort(&d, net, d.Object)
 	case need != 0:
 		j.blockedFile(&d, need, b.Path)
 	default:
@@ -102,6 +103,31 @@ func (j *Judge) Blocked(b Blocked) {
 	j.add(d)
 }
 
+// lacksPort says that the policy's rules do not allow something with a port.
+func lacksPort(d *Denial, net landlock.NetAccess, port string) {
+	d.Rule = "the policy's Landlock rules do not allow " + net.String() + " for it"
+	d.Allow = "in the policy, [[landlock.ports]]: { port = " + cmp.Or(port, "PORT") + ", access = " + list(net.String()) + " }"
+}
+
+// port explains a port that a Landlock rule forbids, which is asked before all else.
+func (j *Judge) port(d Denial, net landlock.NetAccess, at netip.AddrPort) (Denial, bool) {
+	for _, l := range j.layers {
+		allows := func(r landlock.PortRule) bool { return r.Port == at.Port() && r.Allow&net != 0 }
+		if j.told || l.Rules.HandleNet&net == 0 || slices.ContainsFunc(l.Rules.Ports, allows) {
+			continue
+		}
+		d.Layer, d.Inferred, d.Errno, d.Object = Landlock, true, "EACCES", at.String()
+		d.What = "connect to"
+		if net&landlock.BindTCP != 0 {
+			d.What = "listen on"
+		}
+		lacksPort(&d, net, strconv.Itoa(int(at.Port())))
+		d.Say = "The sandbox's policy forbids this; the guide " + plan.GuidePath + " says what is possible."
+		return d, true
+	}
+	return d, false
+}
+
 // blockedFile says which layer's rules lack a right over a path.
 func (j *Judge) blockedFile(d *Denial, need landlock.Access, at string) {
 	for _, l := range j.layers {
@@ -110,25 +136,84 @@ func (j *Judge) blockedFile(d *Denial, need landlock.Access, at string) {
 			if missing&landlock.FileRights != 0 {
 				below = path.Dir(at)
 			}
-			lacks(d, l, missing, below)
+			lacks(d, l, lack{missing, below})
 			return
 		}
 	}
 	d.Rule = "Landlock does not allow " + need.String() + " there" // to what no name leads any more
 }
 
-// lacks says that a layer's rules do not allow something, which a rule for a
-// directory would.
-func lacks(d *Denial, l plan.Landlock, missing landlock.Access, below string) {
-	d.Rule = "no Landlock rule allows " + missing.String() + " there"
+// Need is what a call needs over one of its paths, as Landlock counts it.
+type Need struct {
+	Path   string // where it leads to; empty: nothing is needed
+	Dir    bool   // a directory is there
+	Access landlock.Access
+}
+
+// A lack is what no rule allows, which one for a directory would.
+type lack struct {
+	missing landlock.Access
+	below   string
+}
+
+// lack is what a layer's rules do not allow of a need.
+func (n Need) lack(l landlock.Ruleset) lack {
+	const own = landlock.FileRights | landlock.ReadDir // over it; the others are over the directory that it is in
+	dir := path.Dir(n.Path)
+	missing := n.Access & l.HandleFS & (own&^allowed(l, n.Path) | ^own&^allowed(l, dir))
+	if n.Dir && missing&^own == 0 {
+		dir = n.Path
+	}
+	return lack{missing, dir}
+}
+
+// ruled explains what only a Landlock rule forbids: the mount would allow it.
+func (j *Judge) ruled(d Denial, c Call) (Denial, bool) {
+	for _, l := range j.layers {
+		var all []lack
+		for _, n := range c.Needs {
+			k := n.lack(l.Rules)
+			switch {
+			case k.missing == 0 || n.Path == "" || j.told:
+			case len(all) > 0 && all[0].below == k.below:
+				all[0].missing |= k.missing
+			default:
+				all = append(all, k)
+			}
+		}
+		if len(all) == 0 {
+			continue
+		}
+		d.Layer, d.Errno, d.Inferred = Landlock, "EACCES", true
+		lacks(&d, l, all...)
+		d.Say = "The sandbox's policy forbids this here; use another place that the guide " + plan.GuidePath + " names."
+		return d, true
+	}
+	return d, false
+}
+
+// lacks says that a layer's rules do not allow something.
+func lacks(d *Denial, l plan.Landlock, all ...lack) {
+	var what, rules []string
+	for _, k := range all {
+		in := " there"
+		if len(all) > 1 {
+			in = " in " + Clean(k.below)
+		}
+		what = append(what, k.missing.String()+in)
+		if Clean(k.below) == k.below { // what needs no escape is the same in TOML
+			rules = append(rules, "{ path = "+strconv.Quote(k.below)+", access = "+list(k.missing.String())+" }")
+		}
+	}
 	if !l.Narrow {
+		d.Rule = "no Landlock rule allows " + strings.Join(what, " and ")
 		d.Otherwise = "no flag changes the sandbox's own rules about this place"
 		return
 	}
 	// The policy's own rules are stacked on those of the mounts.
-	d.Rule = "the policy's Landlock rules do not allow " + missing.String() + " there"
-	if q := strconv.Quote(below); Clean(below) == below { // what needs no escape is the same in TOML
-		d.Allow = "in the policy, [[landlock.rules]]: { path = " + q + ", access = " + list(missing.String()) + " }"
+	d.Rule = "the policy's Landlock rules do not allow " + strings.Join(what, " and ")
+	if len(rules) == len(all) {
+		d.Allow = "in the policy, [[landlock.rules]]: " + strings.Join(rules, " and ")
 	}
 }
 

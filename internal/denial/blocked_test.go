@@ -50,7 +50,7 @@ func TestBlocked(t *testing.T) {
 func TestToldIsNotInferred(t *testing.T) {
 	p := somePlan()
 	p.Steps = []plan.Step{{Do: plan.Landlock{Narrow: true, Rules: landlock.Ruleset{HandleFS: landlock.All(5), Rules: []landlock.PathRule{{Path: "/", Allow: landlock.Read}}}}}}
-	call := Call{Name: "openat", Path: "/workspace/x", Args: [6]uint64{2: 1}, Change: true, Seen: Seen{Asked: true, Exists: true, Parent: true, Real: "/workspace/x"}}
+	call := Call{Name: "openat", Path: "/workspace/x", Args: [6]uint64{2: 1}, Change: true, Seen: Seen{Asked: true, Exists: true, Parent: true, Real: "/workspace/x"}, Needs: [2]Need{{Path: "/workspace/x", Access: landlock.WriteFile}}}
 	for _, told := range []bool{false, true} {
 		j := New(someSpec(), p, Host{})
 		if told {

@@ -3,9 +3,15 @@ package denial
 import (
 	"net/netip"
 	"path"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy"
+	"github.com/nucleus-container/nucleus/policy/caps"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 	"github.com/nucleus-container/nucleus/policy/seccomp"
 )
 
@@ -68,22 +74,113 @@ func (j *Judge) refused(d Denial, c Call) Denial {
 	if c.Name == "socket" || c.Name == "socketpair" {
 		d = socket(d, c)
 	}
-	d.Allow = seccompFlag(c.Name)
+	d.Allow = j.through(c)
+	if never := hostOnly(c); never != "" {
+		d.Allow, d.Otherwise = "", strings.TrimSuffix("nothing allows it: "+never+"; "+d.Otherwise, "; ")
+	}
 	d.Say = "The sandbox refuses the system call " + c.Name + " for good; do it another way, or say that it is needed."
 	return d
 }
 
-// seccompFlag is what lets a call through the filter. What it then does, the
-// other layers decide.
-func seccompFlag(name string) string {
-	if seccomp.AlwaysRefused(name) {
-		return "--seccomp-profile FILE that allows " + name + ", with --allow-dangerous-syscall " + name
-	}
-	if strings.HasPrefix(name, "call ") { // a number without a name
+// through is what lets a call through the filter, and then past the kernel's own
+// question for a capability.
+func (j *Judge) through(c Call) string {
+	if strings.HasPrefix(c.Name, "call ") { // a number without a name
 		return ""
 	}
-	return "--seccomp-profile FILE that allows " + name
+	allow := "--seccomp-profile FILE that allows " + c.Name
+	if own := j.owners(c); own != "" {
+		allow = own
+	}
+	if p := j.spec.Policy; seccomp.AlwaysRefused(c.Name) && (p == nil || !slices.Contains(p.Dangerous, c.Name)) {
+		allow += ", with --allow-dangerous-syscall " + c.Name
+	}
+	if need, ok := alsoNeeds(c); ok && !j.holds(uint(need)) {
+		allow += ", and --caps-policy FILE that keeps " + strings.TrimPrefix(need.String(), "CAP_")
+	}
+	return allow
 }
+
+// owners says what to change in a policy of the run's own, in which a call must be
+// allowed by every part: the strictest answer counts. Without any, the default decides.
+func (j *Judge) owners(c Call) string {
+	if j.spec.Policy == nil || j.spec.Policy.Seccomp == nil {
+		return ""
+	}
+	rule := "a first [[seccomp.rules]]: { calls = " + list(c.Name) + `, do = "allow" }`
+	var parts, profiles []string
+	for _, s := range j.spec.Policy.Sources {
+		at := Clean(s.Path)
+		others := c.Rule != "" && !strings.Contains(c.Rule, s.Path) && !strings.HasPrefix(c.Rule, "no rule allows it")
+		switch s.Kind {
+		case policy.KindPolicy:
+			if others { // a profile's words
+				rule = "leave what refuses " + c.Name + " out of extends"
+			}
+			parts = append(parts, "in "+at+", "+rule)
+		case policy.KindSeccomp:
+			parts = append(parts, "in "+at+", a rule that allows "+c.Name)
+		case policy.KindProfile:
+			profiles = append(profiles, "--profile "+at)
+		}
+	}
+	without := strings.Join(profiles, " and ")
+	switch {
+	case len(parts)+len(profiles) == 0:
+		return "in the policy, " + rule
+	case len(parts) == 0 && !defaultAllows(c):
+		return "--seccomp-profile FILE that allows " + c.Name + ", in the place of " + without
+	case len(profiles) > 0:
+		parts = append(parts, "leave out "+without)
+	}
+	return strings.Join(parts, ", and ")
+}
+
+// defaultAllows reports whether a call is one that the default policy allows.
+func defaultAllows(c Call) bool {
+	arch, err := seccomp.ParseArch(runtime.GOARCH)
+	nr, ok := arch.Number(c.Name)
+	return err == nil && ok && seccomp.Default().Decide(arch, nr, c.Args) == seccomp.Allow
+}
+
+// alsoNeeds is the capability that the kernel asks for once the filter allows a
+// call. It counts in the sandbox's own user namespace.
+func alsoNeeds(c Call) (caps.Cap, bool) {
+	const newUser, packet, xdp = 0x10000000, 17, 44
+	switch c.Name {
+	case "sethostname", "setdomainname":
+		return caps.SysAdmin, true
+	case "unshare", "clone":
+		return caps.SysAdmin, c.Args[0]&newUser == 0
+	case "chroot":
+		return caps.SysChroot, true
+	case "socket":
+		return caps.NetRaw, c.Args[0] == packet || c.Args[0] == xdp || raw(c)
+	}
+	return 0, false
+}
+
+// hostOnly says why a call works for nobody in a user namespace, whatever it holds
+// there; empty: it may.
+func hostOnly(c Call) string {
+	const kind, char, block = 0o170000, 0o020000, 0o060000
+	mode := uint64(0)
+	switch c.Name {
+	case "settimeofday", "clock_settime", "swapon", "swapoff", "acct", "syslog", "init_module", "finit_module", "delete_module":
+		return "the kernel asks for rights over the whole machine, which no sandbox has"
+	case "mknod":
+		mode = c.Args[1] & kind
+	case "mknodat":
+		mode = c.Args[2] & kind
+	}
+	if mode == char || mode == block {
+		return "the kernel lets only the host's root make devices"
+	}
+	return ""
+}
+
+// raw reports whether a call makes a raw socket.
+func raw(c Call) bool { return (c.Args[0] == 2 || c.Args[0] == 10) && c.Args[1]&0xf == 3 }
 
 // families names the kinds of sockets that people ask for.
 func families() map[uint64]string {
@@ -99,7 +196,7 @@ func socket(d Denial, c Call) Denial {
 	}
 	d.What, d.Otherwise = "make a socket ("+family+")", "TCP, UDP and unix sockets work inside"
 	switch {
-	case (c.Args[0] == 2 || c.Args[0] == 10) && c.Args[1]&0xf == 3:
+	case raw(c):
 		d.What = "make a raw socket (" + family + ")"
 	case c.Args[0] == 16, c.Args[0] == 38: // auditing of su and login; OpenSSL's engines
 		d.Minor = true
@@ -127,6 +224,14 @@ func (j *Judge) connect(d Denial, c Call) (Denial, bool) {
 		return j.unixSocket(d, c)
 	}
 	loopback := at.Addr().IsLoopback() || at.Addr().IsUnspecified()
+	if at.Port() != 53 && at.Port() != 0 { // these are hardly TCP
+		if d, ok := j.port(d, landlock.ConnectTCP, at); ok {
+			if !loopback {
+				d.Allow, d.Otherwise = "", "and behind it "+noNetwork+"; no flag changes that in this version"
+			}
+			return d, true
+		}
+	}
 	d.Otherwise = "no flag gives a sandbox a network in this version; fetch what it needs outside, and show it with -v or --context"
 	switch {
 	case at.Port() == 53:
@@ -167,10 +272,17 @@ func (j *Judge) unixSocket(d Denial, c Call) (Denial, bool) {
 	return d, true
 }
 
-// bind explains a port that takes a capability.
+// bind explains a port that a rule forbids or that takes a capability.
 func (j *Judge) bind(d Denial, c Call) (Denial, bool) {
 	at, err := netip.ParseAddrPort(c.Addr)
 	const netBindService = 10
+	if d, ok := j.port(d, landlock.BindTCP, at); ok && err == nil {
+		return d, true
+	}
+	if err != nil && c.Seen.Asked { // a local socket
+		d.What, d.Object = "make the socket", c.Addr
+		return j.ruled(d, c)
+	}
 	if err != nil || at.Port() == 0 || at.Port() >= 1024 || j.holds(netBindService) {
 		return d, false
 	}
@@ -189,15 +301,49 @@ func (j *Judge) chown(d Denial, c Call) (Denial, bool) {
 	}
 	const chown, unchanged = 0, 0xffffffff
 	uid := uint32(c.Args[arg])
-	if uid == unchanged || uid == j.spec.User.UID || j.holds(chown) || c.Seen.Asked && !c.Seen.Exists {
+	if uid == unchanged || uid == j.spec.User.UID || c.Seen.Asked && !c.Seen.Exists {
+		return d, false
+	}
+	d.What, d.Object, d.Say = "give away", c.Path, "Files cannot be given to other users in this sandbox; leave their owner as it is."
+	d.Otherwise = "unpack archives with --no-same-owner; --user UID runs as that user from the start"
+	p, ok := j.place(real(c, c.Path))
+	switch {
+	case !j.maps(uid):
+		d.Layer, d.Inferred, d.Errno, d.Rule = Capability, true, "EINVAL", "the sandbox has no user "+strconv.FormatUint(uint64(uid), 10)+" to whom a file could belong"
+		return d, true
+	case ok && p.Host && j.translates():
+		d.Layer, d.Inferred, d.Errno, d.Rule = Capability, true, "EOVERFLOW", "files of the host belong to one user in the sandbox, whose id is translated"
+		return d, true
+	case j.holds(chown):
 		return d, false
 	}
 	d.Layer, d.Inferred, d.Errno = Capability, true, "EPERM"
-	d.What, d.Object, d.Rule = "give away", c.Path, "changing a file's owner takes the capability CAP_CHOWN, and the sandbox has none"
+	d.Rule = "changing a file's owner takes the capability CAP_CHOWN, and the sandbox has none"
 	d.Allow = "--caps-policy FILE that keeps CHOWN"
-	d.Otherwise = "unpack archives with --no-same-owner; --user UID runs as that user from the start"
-	d.Say = "Files cannot be given to other users in this sandbox; leave their owner as it is."
 	return d, true
+}
+
+// translates reports whether files of the host have another owner in the sandbox.
+func (j *Judge) translates() bool {
+	return slices.ContainsFunc(j.plan.Steps, func(s plan.Step) bool { t, ok := s.Do.(plan.HostTree); return ok && t.IDMap })
+}
+
+// maps reports whether the sandbox has a user id.
+func (j *Judge) maps(uid uint32) bool {
+	some := false
+	if j.plan == nil {
+		return true
+	}
+	for _, s := range j.plan.Steps {
+		m, ok := s.Do.(plan.WriteMap)
+		if !ok || m.File != "uid_map" {
+			continue
+		}
+		if some = true; uid >= m.Inside && uid-m.Inside < m.Count {
+			return true
+		}
+	}
+	return !some
 }
 
 // holds reports whether programs have a capability.

@@ -111,7 +111,7 @@ func TestLandlockAlone(t *testing.T) {
 	}
 	for path, want := range map[string]string{"/workspace/out/x": "", "/workspace/x": `in the policy, [[landlock.rules]]: { path = "/workspace", access = ["write-file"] }`} {
 		j := New(someSpec(), p, Host{})
-		j.Call(Call{Name: "openat", Path: path, Args: [6]uint64{2: 1}, Change: true, Seen: Seen{Asked: true, Exists: true, Parent: true, Real: path}})
+		j.Call(Call{Name: "openat", Path: path, Args: [6]uint64{2: 1}, Change: true, Seen: Seen{Asked: true, Exists: true, Parent: true, Real: path}, Needs: [2]Need{{Path: path, Access: landlock.WriteFile}}})
 		got := ""
 		if ds := j.Denials(); len(ds) > 0 && ds[0].Layer == Landlock {
 			got = ds[0].Allow
@@ -128,7 +128,7 @@ func TestLandlockAloneOfWhatIsMade(t *testing.T) {
 	p := somePlan()
 	p.Steps = []plan.Step{{Do: plan.Landlock{Narrow: true, Rules: landlock.Ruleset{HandleFS: landlock.MakeDir, Rules: []landlock.PathRule{{Path: "/", Allow: landlock.Read}}}}}}
 	j := New(someSpec(), p, Host{})
-	j.Call(Call{Name: "mkdir", Path: "/workspace/new", Change: true, Seen: Seen{Asked: true, Parent: true, Real: "/workspace/new"}})
+	j.Call(Call{Name: "mkdir", Path: "/workspace/new", Change: true, Seen: Seen{Asked: true, Parent: true, Real: "/workspace/new"}, Needs: [2]Need{{Path: "/workspace/new", Access: landlock.MakeDir}}})
 	const want = `in the policy, [[landlock.rules]]: { path = "/workspace", access = ["make-dir"] }`
 	if all := j.Denials(); len(all) != 1 || all[0].Allow != want {
 		t.Errorf("got %+v, want %s", all, want)

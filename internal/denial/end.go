@@ -28,6 +28,11 @@ type End struct {
 
 // End judges how it ended.
 func (j *Judge) End(e End) {
+	for _, d := range j.tried {
+		if !j.started {
+			j.add(d)
+		}
+	}
 	for _, d := range j.limits(e) {
 		d.Time = e.Time
 		j.add(d)

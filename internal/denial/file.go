@@ -20,7 +20,7 @@ func (j *Judge) file(d Denial, c Call) (Denial, bool) {
 	if c.Second != "" && !strings.HasPrefix(c.Name, "symlink") {
 		name = c.Second
 	}
-	what, need, creates := does(c)
+	what, creates := does(c)
 	d.What, d.Object = what, name
 	switch {
 	case !c.Seen.Exists && !creates, !c.Seen.Exists && !c.Seen.Parent:
@@ -32,7 +32,7 @@ func (j *Judge) file(d Denial, c Call) (Denial, bool) {
 	case c.Change && !changes(c, creates):
 		return d, false
 	}
-	return j.ruled(d, c, real(c, name), need)
+	return j.ruled(d, c)
 }
 
 // real is where a path leads to, if the kernel said so.
@@ -51,45 +51,44 @@ const (
 	oTrunc  = 0o1000
 )
 
-// does says what a call does, which right of Landlock it needs, and whether it
-// makes something new.
-func does(c Call) (what string, need landlock.Access, creates bool) {
+// does says what a call does, and whether it makes something new.
+func does(c Call) (what string, creates bool) {
 	name := strings.TrimSuffix(c.Name, "at")
 	switch {
 	case c.Exec:
-		return "execute", landlock.Execute, false
+		return "execute", false
 	case name == "mkdir":
-		return "make the directory", landlock.MakeDir, true
+		return "make the directory", true
 	case name == "mknod":
-		return "make", landlock.MakeReg, true
+		return "make", true
 	case strings.HasPrefix(name, "symlink"):
-		return "make the link", landlock.MakeSym, true
+		return "make the link", true
 	case strings.HasPrefix(name, "link"):
-		return "make the link", landlock.MakeReg, true
+		return "make the link", true
 	case name == "unlink", name == "rmdir":
-		return "remove", landlock.RemoveFile, false
+		return "remove", false
 	case strings.HasPrefix(name, "rename"):
-		return "rename to", landlock.MakeReg, true
-	case name == "creat":
-		return "write", landlock.WriteFile, true
+		return "rename to", true
+	case c.Name == "creat":
+		return "write", true
 	case strings.HasPrefix(name, "open"):
 		flags, known := openFlags(c)
 		if !c.Change {
-			return "read", landlock.ReadFile, false
+			return "read", false
 		}
-		return "write", landlock.WriteFile, known && flags&oCreat != 0 || !known
+		return "write", known && flags&oCreat != 0 || !known
 	case strings.HasPrefix(name, "chmod"), strings.HasPrefix(name, "fchmod"):
-		return "change the mode of", 0, false
+		return "change the mode of", false
 	case strings.Contains(name, "chown"):
-		return "change the owner of", 0, false
+		return "change the owner of", false
 	case strings.Contains(name, "utime"):
-		return "change the times of", 0, false
+		return "change the times of", false
 	case name == "truncate":
-		return "cut", landlock.Truncate, false
+		return "cut", false
 	case c.Change:
-		return "change", landlock.WriteFile, false
+		return "change", false
 	}
-	return "use", 0, false
+	return "use", false
 }
 
 // openFlags are the flags of an open; those of openat2 lie behind a pointer.
@@ -137,20 +136,30 @@ func (j *Judge) mounted(d Denial, at, errno string, exec bool) Denial {
 	case !ok && within(at, "/proc"):
 		d.Rule = "what would change the kernel or other processes is read-only in /proc"
 	case !ok:
-		d.Rule = "the sandbox's own root is read-only"
-		d.Otherwise = "write to /tmp, the home directory or a --workspace"
+		d.Rule, d.Otherwise = j.ownRoot()
 		if dir := top(at, d.What == "make the directory"); dir != "" {
 			d.Allow = flag("--tmpfs ", dir)
 		}
 	case p.Because == "toolchain":
 		d.Rule = "the host's programs and libraries in " + Clean(p.Path) + " are read-only in every sandbox"
 		d.Otherwise = "nothing makes them writable: install into /workspace, the home directory or a --tmpfs, or on the host"
+	case p.Because == "rootfs":
+		d.Rule, d.Otherwise = j.ownRoot()
 	case p.Because == "root": // scratch
 		d.Allow = flag("--tmpfs ", p.Path, ":"+scratch(j.spec).String(), ",exec")
 	default:
 		j.explainPlace(&d, p, exec)
 	}
 	return d
+}
+
+// ownRoot says that the root is read-only, and what to do.
+func (j *Judge) ownRoot() (rule, otherwise string) {
+	rule, otherwise = "the sandbox's own root is read-only", "write to /tmp, the home directory or a --workspace"
+	if r := j.spec.Rootfs; r != nil {
+		rule = "the root (--rootfs " + Clean(r.Source) + ") is read-only in every sandbox"
+	}
+	return rule, otherwise
 }
 
 // explainPlace explains a place that the Spec names.
@@ -181,30 +190,6 @@ func (j *Judge) explainPlace(d *Denial, p plan.Place, exec bool) {
 	default:
 		d.Allow = flag("-v ", source, ":", p.Path, ":rw")
 	}
-}
-
-// ruled explains what only a Landlock rule forbids: the mount would allow it.
-func (j *Judge) ruled(d Denial, c Call, at string, need landlock.Access) (Denial, bool) {
-	if !c.Seen.Exists && c.Change {
-		need |= landlock.MakeReg
-		if c.Name == "mkdir" || c.Name == "mkdirat" {
-			need = landlock.MakeDir
-		}
-	}
-	if c.Seen.Special {
-		need &^= landlock.MakeReg
-	}
-	for _, l := range j.layers {
-		missing := need & l.Rules.HandleFS &^ allowed(l.Rules, at)
-		if missing == 0 || j.told {
-			continue
-		}
-		d.Layer, d.Errno = Landlock, "EACCES"
-		lacks(&d, l, missing, path.Dir(at))
-		d.Say = "The sandbox's policy forbids this here; use another place that the guide " + plan.GuidePath + " names."
-		return d, true
-	}
-	return d, false
 }
 
 // allowed is what the rules of a layer allow at a path: what they allow at it
@@ -285,6 +270,9 @@ func (j *Judge) missing(d Denial, on, at, mode string) Denial {
 		if strings.Contains(at, secret) {
 			d.Minor, d.Otherwise = false, "it holds secrets: whatever runs inside could read and send them on as soon as it can"
 		}
+	}
+	if j.host.Unreadable != nil && j.host.Unreadable(on) {
+		d.Allow, d.Otherwise = "", "no flag shows it: who starts the sandbox may not read it either"
 	}
 	return d
 }

@@ -27,6 +27,7 @@ type Call struct {
 	Time    time.Time
 	Count   int
 	Seen    Seen
+	Needs   [2]Need
 }
 
 // Seen is what the kernel said of a call's path, or of its second one if it has
@@ -45,6 +46,8 @@ type Seen struct {
 type Host struct {
 	// Has reports whether the caller sees a file there, and whether it is a directory.
 	Has func(path string) (dir, ok bool)
+	// Unreadable reports whether the caller may not read what is there.
+	Unreadable func(path string) bool
 	// Home is the caller's home directory.
 	Home string
 	// Path is the caller's search path.
@@ -69,6 +72,9 @@ type Judge struct {
 	told   bool // the kernel reports what Landlock refuses
 	all    []Denial
 	at     map[key]int
+
+	tried   []Denial // places where the program was looked for
+	started bool     // it was in one of them
 }
 
 // key is what makes two denials one.
@@ -115,7 +121,8 @@ const starter = "nucleus"
 // Call judges one call.
 func (j *Judge) Call(c Call) {
 	d := Denial{Time: c.Time, Process: c.Process, Pid: c.Pid, Count: c.Count}
-	if c.Exec && c.Process == starter {
+	start := c.Exec && c.Process == starter
+	if start {
 		d.Process = ""
 	}
 	var ok bool
@@ -134,8 +141,13 @@ func (j *Judge) Call(c Call) {
 	case c.Path != "":
 		d, ok = j.file(d, c)
 	}
-	if ok {
+	switch {
+	case ok && start && d.Layer == Missing: // it may be elsewhere in the search path
+		j.tried = append(j.tried, d)
+	case ok:
 		j.add(d)
+	case start && c.Seen.Exists:
+		j.started = true
 	}
 }
 

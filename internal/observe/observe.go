@@ -46,13 +46,14 @@ type Call struct {
 	Count   int
 	Seen    Seen // what there was at Path, Second or Addr when the first was made
 
+	Access  landlock.Access // what it needs over Path, if that was asked for
+	Access2 landlock.Access // and over Second
+	At, At2 Place           // where they lead
+
 	// What follows is there when a job is learned.
-	Access       landlock.Access // what it needs over Path
-	Access2      landlock.Access // and over Second
-	At, At2      Place           // where they lead
-	WordCount    int             // how many of Words there are
-	Interpreters []string        // what the kernel executes with it
-	Blocked      string          // the errno that a mount answers with
+	WordCount    int      // how many of Words there are
+	Interpreters []string // what the kernel executes with it
+	Blocked      string   // the errno that a mount answers with
 
 	raw, raw2 string // the paths as they were written
 	flags     uint64 // of a call that opens a file: those that matter
@@ -220,23 +221,22 @@ func (r *Recorder) describe(note *kernel.Notification, k known, a seccomp.Action
 	if a != seccomp.Allow && a != seccomp.Log {
 		c.Refused, c.Rule = a, k.policy.Why(r.arch, c.NR, c.Args)
 	}
-	switch r.look {
-	case Processes:
-		c.Process = process(c.Pid)
-		arguments(&c)
-		if c.Refused == "" && r.table.isNew(&c) {
-			c.Seen = r.see(&c)
-		}
-		return c
-	case Names:
+	if r.look == Names {
 		if r.table.isNew(&c) {
 			c.Process = process(c.Pid)
 		}
 		return c
 	}
-	c.Words, c.WordCount = words(&c)
 	c.flags = openFlags(&c) & flagsThatMatter
 	arguments(&c)
+	if r.look == Processes {
+		c.Process = process(c.Pid)
+		if c.Refused == "" && r.table.isNew(&c) {
+			r.see(&c)
+		}
+		return c
+	}
+	c.Words, c.WordCount = words(&c)
 	if c.Refused == "" && !r.table.settled(&c) {
 		r.rights(&c)
 		c.Seen = c.At.seen()
@@ -248,16 +248,17 @@ func (r *Recorder) describe(note *kernel.Notification, k known, a seccomp.Action
 }
 
 // see asks about the file that a call names, the one that would be made if there
-// are two.
-func (r *Recorder) see(c *Call) Seen {
+// are two, and what the call needs over them.
+func (r *Recorder) see(c *Call) {
 	name := cmp.Or(c.Second, c.Path)
 	if name == "" && path.IsAbs(c.Addr) { // a local socket
 		name = c.Addr
 	}
 	if name == "" {
-		return Seen{}
+		return
 	}
-	return r.asker.ask(c.Pid, name)
+	a := r.asker.ask(*c, name)
+	c.Seen, c.Access, c.Access2, c.At, c.At2 = a.seen, a.call.Access, a.call.Access2, a.call.At, a.call.At2
 }
 
 // files returns the view of the sandbox's files, nil if there is none.

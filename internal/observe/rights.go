@@ -23,10 +23,22 @@ const (
 // counts it, and where those are. It looks at the files as they are now, before
 // the call is answered.
 func (r *Recorder) rights(c *Call) {
-	v := r.files(c.Pid)
-	if v == nil {
-		return
+	if v := r.files(c.Pid); v != nil {
+		v.rights(c)
 	}
+}
+
+// needs is what a call itself needs: a learned policy is to allow cutting whatever is
+// open for writing, and the kernel asks for that right when something is cut.
+func (v *view) needs(c *Call) {
+	v.rights(c)
+	opens := strings.HasPrefix(c.Name, "open") || c.Name == "creat"
+	if opens && (c.flags&syscall.O_TRUNC == 0 || c.At.Kind == Nothing) {
+		c.Access &^= landlock.Truncate
+	}
+}
+
+func (v *view) rights(c *Call) {
 	switch c.Name {
 	case "open", "openat", "openat2", "creat":
 		v.open(c, c.flags)
@@ -88,7 +100,7 @@ func (v *view) open(c *Call, flags uint64) {
 	mode := flags & syscall.O_ACCMODE
 	if mode != syscall.O_WRONLY {
 		c.Access |= landlock.ReadFile
-		if c.At.Kind == Dir || flags&syscall.O_DIRECTORY != 0 {
+		if flags&openTemporary == 0 && (c.At.Kind == Dir || flags&syscall.O_DIRECTORY != 0) {
 			c.Access = landlock.ReadDir
 		}
 	}
@@ -97,9 +109,6 @@ func (v *view) open(c *Call, flags uint64) {
 	}
 	if flags&syscall.O_TRUNC != 0 {
 		c.Access |= landlock.Truncate
-	}
-	if flags&openTemporary != 0 {
-		c.Access = landlock.Write
 	}
 	if c.At.Kind == Nothing {
 		c.Access |= landlock.MakeReg

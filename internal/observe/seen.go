@@ -23,7 +23,8 @@ type Seen struct {
 
 // patience bounds one question. A sandbox can have a network file system in it, or
 // one that a program serves, whose answer may never come.
-const patience = 50 * time.Millisecond
+// A machine with much to do takes a while as well.
+const patience = 500 * time.Millisecond
 
 // asker puts questions about a sandbox's files, one at a time. After one that was
 // not answered in time it asks nothing more: whoever waits behind it must not
@@ -35,9 +36,15 @@ type asker struct {
 }
 
 type question struct {
-	pid    int
+	call   Call
 	path   string
-	answer chan Seen
+	answer chan answered
+}
+
+// answered is what there is at the path, and the call with what it needs.
+type answered struct {
+	seen Seen
+	call Call
 }
 
 // close ends the goroutine, once it has its last answer.
@@ -50,24 +57,24 @@ func (a *asker) close() {
 	a.lost = true
 }
 
-func (a *asker) ask(pid int, name string) Seen {
+func (a *asker) ask(c Call, name string) answered {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.lost || !path.IsAbs(name) || strings.HasPrefix(name, "/proc/") {
-		return Seen{}
+		return answered{}
 	}
 	if a.questions == nil {
 		a.questions = make(chan question)
 		go serve(a.questions)
 	}
-	q := question{pid, name, make(chan Seen, 1)}
+	q := question{c, name, make(chan answered, 1)}
 	a.questions <- q
 	select {
 	case s := <-q.answer:
 		return s
 	case <-time.After(patience):
 		a.lost = true
-		return Seen{}
+		return answered{}
 	}
 }
 
@@ -76,14 +83,16 @@ func serve(questions <-chan question) {
 	root := kernel.None
 	for q := range questions {
 		if root == kernel.None {
-			fd, err := kernel.Open("/proc/"+strconv.Itoa(q.pid)+"/root", kernel.PathOnly|kernel.Directory, 0)
+			fd, err := kernel.Open("/proc/"+strconv.Itoa(q.call.Pid)+"/root", kernel.PathOnly|kernel.Directory, 0)
 			if err != nil {
-				q.answer <- Seen{}
+				q.answer <- answered{}
 				continue
 			}
 			root = fd
 		}
-		q.answer <- look(root, q.path)
+		a := answered{look(root, q.path), q.call}
+		(&view{root}).needs(&a.call)
+		q.answer <- a
 	}
 	if root != kernel.None {
 		_ = root.Close() // nothing was written through it

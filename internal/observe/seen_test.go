@@ -45,16 +45,33 @@ func TestLook(t *testing.T) {
 func TestAskerGivesUp(t *testing.T) {
 	a := asker{questions: make(chan question, 1)} // and nobody answers
 	began := time.Now()
-	if s := a.ask(1, "/x"); s.Asked || time.Since(began) < patience {
+	if s := a.ask(Call{}, "/x"); s.seen.Asked || time.Since(began) < patience {
 		t.Errorf("got %+v after %v", s, time.Since(began))
 	}
 	began = time.Now()
 	for range 1000 {
-		if s := a.ask(1, "/x"); s.Asked {
+		if s := a.ask(Call{}, "/x"); s.seen.Asked {
 			t.Fatalf("got %+v", s)
 		}
 	}
 	if took := time.Since(began); took > patience {
 		t.Errorf("asking goes on: %v", took)
+	}
+}
+
+// TestAskerIsPatient: a machine with much to do answers later, and is asked on.
+func TestAskerIsPatient(t *testing.T) {
+	a := asker{questions: make(chan question)}
+	go func() {
+		for q := range a.questions {
+			time.Sleep(patience / 5)
+			q.answer <- answered{seen: Seen{Asked: true}}
+		}
+	}()
+	defer a.close()
+	for range 2 {
+		if s := a.ask(Call{}, "/x"); !s.seen.Asked || patience/5 < 100*time.Millisecond {
+			t.Errorf("got %+v, with a patience of %v", s.seen, patience)
+		}
 	}
 }
