@@ -16,6 +16,8 @@ func TestValidate(t *testing.T) {
 	digest := strings.Repeat("aB", 32)
 	wide := &seccomp.Policy{Default: seccomp.Allow}
 	bpf := seccomp.Default().With(seccomp.Rule{Calls: []string{"bpf"}, When: []seccomp.Cond{{Op: seccomp.Eq, Width: 32}}, Do: seccomp.Log, Why: "x"})
+	newer, logged := seccomp.Default(), seccomp.Default()
+	newer.Unknown, logged.Unknown = seccomp.Allow, seccomp.Log
 	clone := seccomp.Default().With(seccomp.Rule{Calls: []string{"clone"}, Do: seccomp.Allow, Why: "x"})
 	for _, tt := range []struct {
 		name   string
@@ -29,6 +31,9 @@ func TestValidate(t *testing.T) {
 		{"allows one that is named", &policy.Policy{Seccomp: &bpf, Dangerous: []string{"bpf"}}, ""},
 		{"allows another", &policy.Policy{Seccomp: &bpf, Dangerous: []string{"keyctl"}}, "bpf is allowed"},
 		{"clone with namespaces", &policy.Policy{Seccomp: &clone}, "clone is allowed"},
+		{"allows what is not known", &policy.Policy{Seccomp: &newer}, "unknown is allowed, which is always refused: it stands for every call that Nucleus does not know"},
+		{"logs what is not known", &policy.Policy{Seccomp: &logged}, "unknown is allowed"},
+		{"allows what is not known, by name", &policy.Policy{Seccomp: &newer, Dangerous: []string{seccomp.Unlisted}}, ""},
 		{"names what needs no name", &policy.Policy{Dangerous: []string{"read"}}, `"read" is not on the list`},
 		{"capabilities", &policy.Policy{Caps: &caps.Sets{Permitted: 1}}, "caps: permitted"},
 		{"files", &policy.Policy{Landlock: &landlock.Config{MinABI: 99}}, "landlock: no Landlock ABI 99"},

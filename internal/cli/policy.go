@@ -17,7 +17,7 @@ import (
 type compileOptions struct{ call, arch, format string }
 
 var policyCommand = command{
-	name: "policy", args: "check|show|diff|compile|generate|profiles|refused [POLICY...]", words: "check show diff compile generate profiles refused " + profileWords,
+	name: "policy", args: "check|show|diff|compile|generate|profiles|refused [POLICY...]", words: "check show diff compile generate profiles refused", more: profileWords + " <file>",
 	short: "Look at policies: what they allow, and why",
 	long: `A POLICY is the name of a profile, a policy.toml, or a seccomp profile as docker
 has them (a file that ends in .json). The flags that name policies for nucleus run
@@ -315,7 +315,7 @@ func (c *call) policyRefused() (int, error) {
 	}
 	var all []call
 	var b strings.Builder
-	for _, name := range seccomp.RefusedNames() {
+	for _, name := range append(seccomp.RefusedNames(), seccomp.Unlisted) {
 		all = append(all, call{name, seccomp.WhyRefused(name)})
 		fmt.Fprintf(&b, "%-18s %s\n", name, seccomp.WhyRefused(name))
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -17,10 +18,10 @@ const profileWords = "default none python node go rust git postgres browser"
 var policyFlags = []flag{
 	{group: "Policy", name: "policy", arg: "FILE", choice: "<file>", field: "policy",
 		help: "Read a policy.toml: system calls, capabilities, Landlock rules.",
-		set:  func(o *options, v string) (err error) { o.policy.Policy.Path, err = policyPath(v); return err }},
+		set:  onePolicyFile(func(o *options) *files.File { return &o.policy.Policy })},
 	{name: "policy-sha256", arg: "DIGEST",
 		help: "Demand that the policy.toml has this SHA-256 digest.",
-		set:  func(o *options, v string) (err error) { o.policy.Policy.SHA256, err = files.ParseDigest(v); return err }},
+		set:  oneDigest(func(o *options) *files.File { return &o.policy.Policy })},
 	{name: "profile", arg: "NAME", choice: profileWords,
 		help: "Allow only the system calls of a kind of program: python, node, go, rust, git, postgres, browser, none. Repeatable: what all of them allow.",
 		set: func(o *options, v string) error {
@@ -32,15 +33,12 @@ var policyFlags = []flag{
 		}},
 	{name: "seccomp-profile", arg: "FILE", choice: "<file>",
 		help: "Read a seccomp profile as docker and containerd have them (OCI JSON). It replaces the default one.",
-		set:  func(o *options, v string) (err error) { o.policy.Seccomp.Path, err = policyPath(v); return err }},
+		set:  onePolicyFile(func(o *options) *files.File { return &o.policy.Seccomp })},
 	{name: "seccomp-profile-sha256", arg: "DIGEST",
 		help: "Demand that the seccomp profile has this SHA-256 digest.",
-		set: func(o *options, v string) (err error) {
-			o.policy.Seccomp.SHA256, err = files.ParseDigest(v)
-			return err
-		}},
+		set:  oneDigest(func(o *options) *files.File { return &o.policy.Seccomp })},
 	{name: "allow-dangerous-syscall", arg: "NAME",
-		help: "Accept that the profile allows a call that is always refused otherwise (nucleus policy refused). Repeatable.",
+		help: "Accept that the profile allows a call that is always refused otherwise (nucleus policy refused), or with unknown, those that Nucleus does not know. Repeatable.",
 		set: func(o *options, v string) (err error) {
 			v, err = given(v)
 			o.policy.Dangerous = append(o.policy.Dangerous, v)
@@ -48,19 +46,41 @@ var policyFlags = []flag{
 		}},
 	{name: "caps-policy", arg: "FILE", choice: "<file>",
 		help: "Read the capabilities to keep (TOML); none without it.",
-		set:  func(o *options, v string) (err error) { o.policy.Caps.Path, err = policyPath(v); return err }},
+		set:  onePolicyFile(func(o *options) *files.File { return &o.policy.Caps })},
 	{name: "caps-policy-sha256", arg: "DIGEST",
 		help: "Demand that the capability policy has this SHA-256 digest.",
-		set:  func(o *options, v string) (err error) { o.policy.Caps.SHA256, err = files.ParseDigest(v); return err }},
+		set:  oneDigest(func(o *options) *files.File { return &o.policy.Caps })},
 	{name: "landlock-policy", arg: "FILE", choice: "<file>",
 		help: "Read Landlock rules (TOML). They narrow what the mounts allow.",
-		set:  func(o *options, v string) (err error) { o.policy.Landlock.Path, err = policyPath(v); return err }},
+		set:  onePolicyFile(func(o *options) *files.File { return &o.policy.Landlock })},
 	{name: "landlock-policy-sha256", arg: "DIGEST",
 		help: "Demand that the Landlock policy has this SHA-256 digest.",
-		set: func(o *options, v string) (err error) {
-			o.policy.Landlock.SHA256, err = files.ParseDigest(v)
-			return err
-		}},
+		set:  oneDigest(func(o *options) *files.File { return &o.policy.Landlock })},
+}
+
+// onePolicyFile sets the path of a file. A second one is refused: the first would
+// be forgotten, and with it what it refuses.
+func onePolicyFile(file func(*options) *files.File) func(*options, string) error {
+	return func(o *options, v string) (err error) {
+		f := file(o)
+		if f.Path != "" {
+			return errors.New("given twice; write what both files say into one")
+		}
+		f.Path, err = policyPath(v)
+		return err
+	}
+}
+
+// oneDigest sets the digest of a file.
+func oneDigest(file func(*options) *files.File) func(*options, string) error {
+	return func(o *options, v string) (err error) {
+		f := file(o)
+		if f.SHA256 != "" {
+			return errors.New("given twice, and there is one file for it")
+		}
+		f.SHA256, err = files.ParseDigest(v)
+		return err
+	}
 }
 
 // policyPath is where a policy is, also for those who look from elsewhere later.

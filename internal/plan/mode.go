@@ -88,7 +88,7 @@ var invariants = [...]Invariant{
 	{ID: "no-dangerous-policy", From: spec.ModeStrictAgent, When: Planned, found: foundDangerous,
 		What: "the policy keeps no dangerous capability and allows no call of the always-refused list",
 		Why:  "each of them is a way out of the sandbox or into kernel code that has often been exploited",
-		Fix:  "leave the capability out of the policy, and --allow-dangerous-syscall"},
+		Fix:  "leave the capability or the call out of the policy, and --allow-dangerous-syscall"},
 	{ID: "own-user-namespace", From: spec.ModeStrictAgent, When: Asked, found: foundHostUserns,
 		What: "the sandbox has a user namespace of its own",
 		Why:  "with the host's, root inside is root outside as soon as one other layer fails",

@@ -206,6 +206,7 @@ func TestLoad(t *testing.T) {
 	toml := write(t, "p.toml", "extends=['python']\n[caps.ambient]\nkeep=['KILL']\n[[landlock.rules]]\npath='/'\naccess=['read']")
 	capsFile, ll := write(t, "c.toml", "[ambient]\nkeep=['KILL']"), write(t, "l.toml", "")
 	oci := write(t, "s.json", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL_PROCESS"}]}`)
+	newer := write(t, "n.toml", "[seccomp]\ndefault='EPERM'\nunknown='allow'")
 	for _, tt := range []struct {
 		name string
 		opts Options
@@ -217,6 +218,9 @@ func TestLoad(t *testing.T) {
 		{"Landlock twice", Options{Policy: File{Path: toml}, Landlock: File{Path: ll}}, "one of them must do"},
 		{"a profile twice", Options{Profiles: []string{"git", "git"}}, "given twice"},
 		{"allows everything", Options{Seccomp: File{Path: oci}}, "always refused"},
+		{"allows what is not known", Options{Policy: File{Path: newer}}, "--allow-dangerous-syscall unknown"},
+		{"allows what is not known, by name", Options{Policy: File{Path: newer}, Dangerous: []string{"unknown"}}, ""},
+		{"allows what is not known, and another does not", Options{Policy: File{Path: newer}, Profiles: []string{"git"}}, ""},
 		{"dangerous, and nothing allows it", Options{Profiles: []string{"git"}, Dangerous: []string{"bpf"}}, "no policy that allows it"},
 		{"dangerous, and not on the list", Options{Profiles: []string{"git"}, Dangerous: []string{"read"}}, "not on the list"},
 	} {

@@ -215,10 +215,22 @@ func (p *ociProfile) arg(n node, before []seccomp.Cond) seccomp.Cond {
 	return c
 }
 
+// filterArches are the words for architectures in includes and excludes. Another
+// word (x86_64, a typing error) would leave a rule out, or in, without a word.
+const filterArches = `x86 amd64 x32 arm arm64 loong64 loongarch64 mips mips64 mips64n32 mipsel mipsel64 mips3l64n32 mipsel64n32
+	parisc parisc64 ppc ppc64 ppc64le riscv64 s390 s390x`
+
 // filter reads includes or excludes.
 func (p *ociProfile) filter(n node, what string) (names []string, sets caps.Set, kernel string) {
 	p.object(n, what, map[string]func(node){
-		"arches": func(n node) { names = p.texts(n, "arches") },
+		"arches": func(n node) {
+			names = p.texts(n, "arches")
+			for _, name := range names {
+				if !slices.Contains(strings.Fields(filterArches), name) {
+					p.fail(n, "%s has no architecture %q: profiles call them amd64, arm64, x86, x32, s390x and so on", what, name)
+				}
+			}
+		},
 		"caps": func(n node) {
 			for _, name := range p.texts(n, "caps") {
 				c, err := caps.ParseCap(name)

@@ -2,7 +2,6 @@ package seccomp
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -12,46 +11,62 @@ type Change struct {
 	// More and Less say whether some arguments let the call run under the
 	// second policy alone, or under the first alone. Neither: only how it is
 	// refused differs.
-	More   bool   `json:"more"`
-	Less   bool   `json:"less"`
+	More bool `json:"more"`
+	Less bool `json:"less"`
+	// Unsure: there are too many conditions to try everything. More and Less are
+	// then set, and if nothing was found that differs, After says so.
+	Unsure bool   `json:"unsure,omitempty"`
 	Before string `json:"before"` // what the first policy says
 	After  string `json:"after"`
 	// Example are arguments for which the answers differ.
 	Example [6]uint64 `json:"example"`
 }
 
-// Diff returns the calls that a and b answer differently, sorted by name. It
-// compares answers and not rules, for arguments on both sides of every value
-// that a condition names.
+// Diff returns the calls that a and b answer differently, sorted by name, and last
+// what they say about numbers without a name. It compares answers and not rules:
+// a call that is missing is answered alike whatever its arguments are.
 func Diff(a, b Policy) []Change {
 	var out []Change
 	before, after := a.decisions(), b.decisions()
 	for i := range calls {
-		if c, differs := change(calls[i].name, before[calls[i].name], after[calls[i].name]); differs {
+		if c, differs := change(calls[i].name, before[calls[i].name], after[calls[i].name], maxSteps); differs {
 			out = append(out, c)
 		}
+	}
+	if c, differs := change(noName, decision{{Do: a.unknown()}}, decision{{Do: b.unknown()}}, maxSteps); differs {
+		out = append(out, c)
 	}
 	return out
 }
 
-func change(name string, a, b decision) (c Change, differs bool) {
+// maxSteps bounds what is tried for one call.
+const maxSteps = 2_000_000
+
+func change(name string, a, b decision, steps int) (c Change, differs bool) {
 	if a.equal(b) {
 		return c, false
 	}
 	c = Change{Call: name, Before: a.String(), After: b.String()}
-	for _, args := range witnesses(a, b) {
+	s := search{left: steps}
+	s.compare(a, b, func(args [6]uint64) {
 		before, after := a.decide(args), b.decide(args)
-		if before == after {
-			continue
-		}
 		more, less := after.Runs() && !before.Runs(), before.Runs() && !after.Runs()
 		if !differs || more && !c.More || less && !c.Less && !c.More {
 			c.Example = args
 		}
 		differs = true
 		c.More, c.Less = c.More || more, c.Less || less
+		s.done = c.More && c.Less
+	})
+	if s.left >= 0 || s.done {
+		return c, differs
 	}
-	return c, differs
+	c.More, c.Less, c.Unsure = true, true, true
+	if !differs { // no example is to be shown beside these, so they quote no condition
+		c.Before = fmt.Sprintf("%d rules", len(a))
+		c.After = fmt.Sprintf("%d rules, which may differ: there are too many conditions to compare them all", len(b))
+	}
+	return c, true
 }
 
 func (d decision) decide(args [6]uint64) Action {
@@ -73,52 +88,4 @@ func (d decision) String() string {
 		parts = append(parts[:3], fmt.Sprintf("%d more", len(d)-4), parts[len(d)-1])
 	}
 	return strings.Join(parts, ", else ")
-}
-
-// maxWitnesses bounds the arguments that are tried for one call.
-const maxWitnesses = 300_000
-
-// witnesses returns arguments around every value that the conditions name: if two
-// decisions differ at all, they differ for one of them. (Conditions compare with
-// constants, so between two neighbours of one argument nothing changes.)
-func witnesses(lists ...decision) [][6]uint64 {
-	var values [6][]uint64
-	for i := range values {
-		values[i] = []uint64{0}
-	}
-	add := func(arg int, v uint64) {
-		if !slices.Contains(values[arg], v) {
-			values[arg] = append(values[arg], v)
-		}
-	}
-	for _, d := range lists {
-		for _, r := range d {
-			for _, c := range r.When {
-				for _, v := range [...]uint64{c.Value, c.Value + 1, c.Value - 1, c.Value | 1<<32, ^uint64(0)} {
-					add(c.Arg, v)
-				}
-				if c.Op == MaskedEq {
-					add(c.Arg, c.Value|^c.Mask)
-					for bit := c.Mask; bit != 0; bit &= bit - 1 {
-						add(c.Arg, c.Value^(bit&-bit))
-					}
-				}
-			}
-		}
-	}
-	out := [][6]uint64{{}}
-	for arg := range values {
-		if len(out)*len(values[arg]) > maxWitnesses {
-			values[arg] = values[arg][:max(1, maxWitnesses/len(out))]
-		}
-		var next [][6]uint64
-		for _, args := range out {
-			for _, v := range values[arg] {
-				args[arg] = v
-				next = append(next, args)
-			}
-		}
-		out = next
-	}
-	return out
 }

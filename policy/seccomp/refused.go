@@ -43,14 +43,25 @@ var alwaysRefused = [...]struct{ calls, why string }{
 // whyClone is about clone, which is judged by its flags.
 const whyClone = "can make namespaces unless a rule looks at its flags, and a user namespace opens kernel code again (CVE-2022-0185, CVE-2024-1086)"
 
+// Unlisted is the name under which a user allows that a policy lets the calls run
+// that Nucleus does not know. It is no call's name.
+const Unlisted = "unknown"
+
+// whyUnlisted is about them.
+const whyUnlisted = "stands for every call that Nucleus does not know, such as the next way into a newer kernel"
+
 // AlwaysRefused reports whether the call is on the list of those that a policy
-// may allow only if its user names it. clone is, for flags that make namespaces.
+// may allow only if its user names it. clone is, for flags that make namespaces,
+// and so is [Unlisted].
 func AlwaysRefused(name string) bool { return WhyRefused(name) != "" }
 
 // WhyRefused says why a call is on the list; empty if it is not.
 func WhyRefused(name string) string {
-	if name == "clone" {
+	switch name {
+	case "clone":
 		return whyClone
+	case Unlisted:
+		return whyUnlisted
 	}
 	for _, r := range alwaysRefused {
 		if slices.Contains(strings.Fields(r.calls), name) {
@@ -60,7 +71,7 @@ func WhyRefused(name string) string {
 	return ""
 }
 
-// RefusedNames returns the list, sorted.
+// RefusedNames returns the calls of the list, sorted.
 func RefusedNames() []string {
 	all := []string{"clone"}
 	for _, r := range alwaysRefused {
@@ -71,7 +82,7 @@ func RefusedNames() []string {
 }
 
 // Dangerous returns the calls of the always-refused list that p lets run for
-// some arguments, sorted by name.
+// some arguments, sorted by name, and last those that Nucleus does not know.
 func (p Policy) Dangerous() []Danger {
 	var out []Danger
 	all := p.decisions()
@@ -82,6 +93,9 @@ func (p Policy) Dangerous() []Danger {
 		if runs {
 			out = append(out, Danger{name, WhyRefused(name)})
 		}
+	}
+	if p.unknown().Runs() {
+		out = append(out, Danger{Unlisted, whyUnlisted})
 	}
 	return out
 }

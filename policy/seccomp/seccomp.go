@@ -172,6 +172,9 @@ func (a Action) validate() error {
 	return nil
 }
 
+// noName is what text says of the numbers that Unknown decides.
+const noName = "a number without a name"
+
 func (p Policy) unknown() Action {
 	if p.Unknown == "" {
 		return Errno("ENOSYS")
@@ -251,7 +254,7 @@ func (p Policy) String() string {
 		fmt.Fprintln(&b, r)
 	}
 	fmt.Fprintf(&b, "any other call: %s\n", p.Default)
-	fmt.Fprintf(&b, "a number without a name: %s\n", p.unknown())
+	fmt.Fprintf(&b, "%s: %s\n", noName, p.unknown())
 	return b.String()
 }
 
