@@ -193,6 +193,30 @@ func TestBounded(t *testing.T) {
 	}
 }
 
+// TestWhatCouldNotBeExecuted: by its place, or by a policy's rules. A name is
+// looked for in PATH, and not in the working directory.
+func TestWhatCouldNotBeExecuted(t *testing.T) {
+	rules := plan.Landlock{Narrow: true, Rules: landlock.Ruleset{HandleFS: landlock.Execute, Rules: []landlock.PathRule{{Path: "/usr/sbin", Allow: landlock.Execute}}}}
+	const ruled = `in the policy, [[landlock.rules]]: { path = "/usr/bin", access = ["execute"] }`
+	for name, want := range map[string]string{
+		"python3": ruled, "/usr/bin/python3": ruled, "/usr/sbin/x": "", "nothing": "", "run.sh": "", "./run.sh": "--workspace .,exec",
+	} {
+		h := host("/usr/bin/python3", "/here/run.sh")
+		h.Dir = "/here"
+		p := somePlan()
+		p.Steps = []plan.Step{{Do: rules}, {Do: plan.Exec{Paths: []string{"/usr/local/bin/" + name, "/usr/bin/" + name}}}}
+		j := New(someSpec(), p, h)
+		j.End(End{Failed: true, NotExecutable: true, Args: []string{name}})
+		got := ""
+		for _, d := range j.Denials() {
+			got += d.Allow
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestWhatShellsCouldNotExecute: by the exit code and the words of the command.
 func TestWhatShellsCouldNotExecute(t *testing.T) {
 	for _, row := range []struct {

@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy/landlock"
 )
 
 // End is how a sandbox ended, or why its program did not start.
@@ -66,14 +69,7 @@ func (j *Judge) scripts(e End) {
 				at = path.Join(j.workdir(), at)
 			}
 			p, ok := j.place(at)
-			if !ok || p.Exec || !strings.Contains(word, "/") || j.has(at) {
-				continue
-			}
-			source := j.source(p.Because)
-			if source != "" && !path.IsAbs(source) {
-				source = path.Join(j.host.Dir, source)
-			}
-			if isDir, ok := j.host.has(path.Join(source, strings.TrimPrefix(at, p.Path))); source == "" || isDir || !ok {
+			if !ok || p.Exec || !strings.Contains(word, "/") || j.has(at) || !j.shows(p, at) {
 				continue
 			}
 			j.add(j.mounted(Denial{Time: e.Time, What: "execute", Object: at, Inferred: true}, at, "EACCES", true))
@@ -119,15 +115,7 @@ func (j *Judge) program(e End) (Denial, bool) {
 	name := e.Args[0]
 	d := Denial{What: "execute", Object: name, Inferred: true}
 	if e.NotExecutable {
-		at := name
-		if !path.IsAbs(at) {
-			at = path.Join(j.workdir(), name)
-		}
-		if p, ok := j.place(at); !ok || p.Exec || j.has(at) {
-			return d, false // its mode, or its format, or it was seen
-		}
-		d = j.mounted(d, at, "EACCES", true)
-		return d, true
+		return j.unexecutable(d, name)
 	}
 	on, at := name, name
 	if !strings.Contains(name, "/") {
@@ -151,6 +139,52 @@ func (j *Judge) program(e End) (Denial, bool) {
 		d.Allow += ", and run it as " + Clean(at)
 	}
 	return d, true
+}
+
+// unexecutable explains a program that is there and could not be executed: its
+// place forbids it, or a policy's rules. If neither does, its mode or format did.
+func (j *Judge) unexecutable(d Denial, name string) (Denial, bool) {
+	tried, searched := []string{name}, !strings.Contains(name, "/")
+	switch {
+	case searched && (j.plan == nil || len(j.plan.Steps) == 0):
+		return d, false
+	case searched:
+		tried = j.plan.Exec().Paths
+	}
+	for _, at := range tried {
+		if !path.IsAbs(at) {
+			at = path.Join(j.workdir(), at)
+		}
+		p, ok := j.place(at)
+		if !ok || searched && !j.shows(p, at) {
+			continue
+		}
+		if j.has(at) {
+			return d, false // it was seen
+		}
+		if !p.Exec {
+			return j.mounted(d, at, "EACCES", true), true
+		}
+		if r, ok := j.ruled(d, Call{Needs: [2]Need{{Path: at, Access: landlock.Execute | landlock.ReadFile}}}); ok {
+			return r, true
+		}
+	}
+	return d, false
+}
+
+// shows reports whether a place has a file of the host's at a path.
+func (j *Judge) shows(p plan.Place, at string) bool {
+	on := j.source(p.Because)
+	switch {
+	case p.Because == "toolchain":
+		on = p.Path
+	case on == "":
+		return false
+	case !path.IsAbs(on):
+		on = path.Join(j.host.Dir, on)
+	}
+	isDir, ok := j.host.has(path.Join(on, strings.TrimPrefix(at, p.Path)))
+	return ok && !isDir
 }
 
 // has reports whether a refusal of that file is known.
