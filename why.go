@@ -55,7 +55,7 @@ func (p Prober) ask(ctx context.Context, s *spec.Sandbox, questions ...string) (
 	}
 	image, err := kernel.SealedImage("nucleus-probe", program)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("make the program that asks: %w", err)
 	}
 	f := image.File("nucleus-probe")
 	defer f.Close()
@@ -254,6 +254,8 @@ func (e *explainer) trial(what, answer string, c denial.Call) Trial {
 	case t.Allowed && !e.exists:
 		t.Note = "it is not there and can be made"
 	case t.Allowed:
+	case answer == "ENOENT" && strings.HasPrefix(e.name, "/proc/"):
+		t.Note = "it is not in the sandbox's /proc, which shows what is the program's own"
 	case answer == "ENOENT":
 		t.Note = "it is not in the sandbox, nor on the host"
 	case answer == "EACCES" && c.Exec:

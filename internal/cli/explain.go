@@ -99,7 +99,7 @@ func (c *call) explained(cmd *nucleus.Cmd, box *spec.Sandbox) {
 			}
 		}
 	case failed:
-		say("%s", digest(all))
+		say("%s", digest(all, e.files))
 	}
 	if len(all) > 0 {
 		if err := keepDenied(cmd, box, all); err != nil {
@@ -116,9 +116,12 @@ func (c *call) explained(cmd *nucleus.Cmd, box *spec.Sandbox) {
 const digestMost = 3
 
 // digest is a few lines about what was refused, for a person who has just seen a
-// program fail.
-func digest(all []nucleus.Denial) string {
+// program fail: what hardly matters only if that is all there is, and was asked for.
+func digest(all []nucleus.Denial, minor bool) string {
 	told := slices.DeleteFunc(slices.Clone(all), func(d nucleus.Denial) bool { return d.Minor })
+	if len(told) == 0 && minor {
+		told = all
+	}
 	if len(told) == 0 {
 		return ""
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nucleus-container/nucleus/internal/plan"
+	"github.com/nucleus-container/nucleus/policy"
 	"github.com/nucleus-container/nucleus/policy/landlock"
 )
 
@@ -89,7 +90,7 @@ func (j *Judge) Blocked(b Blocked) {
 		if b.Port >= 0 {
 			d.Object = strconv.Itoa(b.Port)
 		}
-		lacksPort(&d, net, d.Object)
+		j.lacksPort(&d, net, d.Object)
 	case need != 0:
 		j.blockedFile(&d, need, b.Path)
 	default:
@@ -104,9 +105,9 @@ func (j *Judge) Blocked(b Blocked) {
 }
 
 // lacksPort says that the policy's rules do not allow something with a port.
-func lacksPort(d *Denial, net landlock.NetAccess, port string) {
+func (j *Judge) lacksPort(d *Denial, net landlock.NetAccess, port string) {
 	d.Rule = "the policy's Landlock rules do not allow " + net.String() + " for it"
-	d.Allow = "in the policy, [[landlock.ports]]: { port = " + cmp.Or(port, "PORT") + ", access = " + list(net.String()) + " }"
+	d.Allow = j.table("ports") + ": { port = " + cmp.Or(port, "PORT") + ", access = " + list(net.String()) + " }"
 }
 
 // port explains a port that a Landlock rule forbids, which is asked before all else.
@@ -121,7 +122,7 @@ func (j *Judge) port(d Denial, net landlock.NetAccess, at netip.AddrPort) (Denia
 		if net&landlock.BindTCP != 0 {
 			d.What = "listen on"
 		}
-		lacksPort(&d, net, strconv.Itoa(int(at.Port())))
+		j.lacksPort(&d, net, strconv.Itoa(int(at.Port())))
 		d.Say = "The sandbox's policy forbids this; the guide " + plan.GuidePath + " says what is possible."
 		return d, true
 	}
@@ -136,7 +137,7 @@ func (j *Judge) blockedFile(d *Denial, need landlock.Access, at string) {
 			if missing&landlock.FileRights != 0 {
 				below = path.Dir(at)
 			}
-			lacks(d, l, lack{missing, below})
+			j.lacks(d, l, lack{missing, below})
 			return
 		}
 	}
@@ -185,7 +186,7 @@ func (j *Judge) ruled(d Denial, c Call) (Denial, bool) {
 			continue
 		}
 		d.Layer, d.Errno, d.Inferred = Landlock, "EACCES", true
-		lacks(&d, l, all...)
+		j.lacks(&d, l, all...)
 		d.Say = "The sandbox's policy forbids this here; use another place that the guide " + plan.GuidePath + " names."
 		return d, true
 	}
@@ -193,7 +194,7 @@ func (j *Judge) ruled(d Denial, c Call) (Denial, bool) {
 }
 
 // lacks says that a layer's rules do not allow something.
-func lacks(d *Denial, l plan.Landlock, all ...lack) {
+func (j *Judge) lacks(d *Denial, l plan.Landlock, all ...lack) {
 	var what, rules []string
 	for _, k := range all {
 		in := " there"
@@ -213,8 +214,22 @@ func lacks(d *Denial, l plan.Landlock, all ...lack) {
 	// The policy's own rules are stacked on those of the mounts.
 	d.Rule = "the policy's Landlock rules do not allow " + strings.Join(what, " and ")
 	if len(rules) == len(all) {
-		d.Allow = "in the policy, [[landlock.rules]]: " + strings.Join(rules, " and ")
+		d.Allow = j.table("rules") + ": " + strings.Join(rules, " and ")
 	}
+}
+
+// table names a table of the rules in the file that has them.
+func (j *Judge) table(name string) string {
+	var sources []policy.Source
+	if j.spec.Policy != nil {
+		sources = j.spec.Policy.Sources
+	}
+	for _, s := range sources {
+		if s.Kind == policy.KindLandlock {
+			return "in " + Clean(s.Path) + ", [[" + name + "]]"
+		}
+	}
+	return "in the policy, [[landlock." + name + "]]"
 }
 
 // list writes words as TOML does.

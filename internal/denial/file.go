@@ -206,10 +206,11 @@ func allowed(l landlock.Ruleset, at string) landlock.Access {
 
 // absent explains a path that is not in the sandbox, if it is one of the host.
 func (j *Judge) absent(d Denial, c Call, name string) (Denial, bool) {
-	for _, p := range [...]string{"/proc/", "/sys/", "/dev/"} {
-		if strings.HasPrefix(name, p) {
-			return d, false
-		}
+	switch {
+	case within(name, "/proc"):
+		return d, false // processes come and go
+	case within(name, "/sys"), within(name, "/dev"):
+		return j.kernels(d, name)
 	}
 	mode := "ro"
 	switch {
@@ -238,6 +239,18 @@ func (j *Judge) absent(d Denial, c Call, name string) (Denial, bool) {
 		return d, true
 	}
 	return d, false
+}
+
+// kernels explains what a sandbox never has of the kernel's and the machine's.
+func (j *Judge) kernels(d Denial, name string) (Denial, bool) {
+	d.Layer, d.Errno, d.Inferred, d.Minor, d.Object = Missing, "ENOENT", true, true, name
+	d.Rule, d.Otherwise = "a sandbox has no /sys", "no flag shows it"
+	if within(name, "/dev") {
+		d.Rule = "the sandbox's /dev is its own: null zero full random urandom tty ptmx pts shm fd and the standard streams"
+	}
+	d.Say = "This belongs to the machine and is in no sandbox; do without it."
+	_, ok := j.host.has(name)
+	return d, ok
 }
 
 // hostNames are the paths of the host that a program may mean by one of the

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -112,13 +113,32 @@ func SealedImage(name string, content []byte) (FD, error) {
 		return None, err
 	}
 	f := FD(fd)
-	if _, err := unix.Write(fd, content); err != nil {
-		return None, errors.Join(err, f.Close())
+	for len(content) > 0 && err == nil {
+		var n int
+		n, err = unix.Write(fd, content)
+		content = content[max(n, 0):]
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, allSeals); err != nil {
+	if err == nil {
+		err = f.seal()
+	}
+	if err != nil {
 		return None, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// seal makes a file in memory immutable. Something in the kernel that holds a page of
+// it for a moment, such as compaction, has the kernel wait a little and then say
+// EBUSY (memfd_wait_for_pins in mm/memfd.c): it is asked again, for a second or two.
+func (f FD) seal() (err error) {
+	for range 50 {
+		_, err = unix.FcntlInt(uintptr(f), unix.F_ADD_SEALS, allSeals)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
 }
 
 // CloneTree returns a detached copy of the mount at the directory or file that

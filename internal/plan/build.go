@@ -410,11 +410,20 @@ func (b *builder) furnish() {
 	}
 }
 
+// asked is the reason for a working directory.
+func asked(workdir string) string {
+	if workdir == "" {
+		return "sandbox"
+	}
+	return "workdir"
+}
+
 // confine plans the end: limits, capabilities, policy, and process 1.
 func (b *builder) confine(l limitPlan) {
 	lim := b.spec.Limits
 	b.rlimits(l, lim)
-	b.child("sandbox", Umask{Mask: 0o022}, Chdir{Dir: b.workdir()})
+	b.child("sandbox", Umask{Mask: 0o022})
+	b.child(asked(b.spec.Workdir), Chdir{Dir: b.workdir()})
 	b.drop(b.spec.Policy.Kept(), b.host.LastCap)
 	b.landlock()
 	switch {

@@ -183,7 +183,8 @@ func (b *builder) joinChild(pol Policy, j Joint, user SetIDs) {
 	for _, r := range pol.Rlimits {
 		b.child("limits", r)
 	}
-	b.child("sandbox", Umask{Mask: 0o022}, Chdir{Dir: cmp.Or(j.Dir, pol.Dir)})
+	b.child("sandbox", Umask{Mask: 0o022})
+	b.child(asked(j.Dir), Chdir{Dir: cmp.Or(j.Dir, pol.Dir)})
 }
 
 // joinConfine plans the sandbox's own policy for the program.

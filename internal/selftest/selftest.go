@@ -255,7 +255,7 @@ func newWorld(ctx context.Context, o Options) (w *world, err error) {
 	}
 	image, err := kernel.SealedImage("nucleus-probe", program)
 	if err != nil {
-		return w, err
+		return w, fmt.Errorf("make the program that asks: %w", err)
 	}
 	w.image = image.File("nucleus-probe")
 	w.ends = append(w.ends, w.image.Close)
