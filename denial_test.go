@@ -273,7 +273,7 @@ raise SystemExit(4)
 		count                             int
 		inferred                          bool
 	}{
-		{"seccomp", "mount a file system", "/tmp", "EPERM", "--allow-dangerous-syscall mount", 1, false},
+		{"seccomp", "mount a file system", "/tmp", "EPERM", "", 1, false},
 		{"seccomp", "make namespaces of its own", "", "EPERM", "--allow-dangerous-syscall unshare", 1, false},
 		{"seccomp", "make a raw socket (IPv4)", "", "EPROTONOSUPPORT", "--seccomp-profile FILE that allows socket, and --caps-policy FILE that keeps NET_RAW", 1, false},
 		{"network", "connect to", "192.0.2.1:443", "ENETUNREACH", "", 3, true},

@@ -75,7 +75,7 @@ func (j *Judge) refused(d Denial, c Call) Denial {
 		d = socket(d, c)
 	}
 	d.Allow = j.through(c)
-	if never := hostOnly(c); never != "" {
+	if never := j.hostOnly(c); never != "" {
 		d.Allow, d.Otherwise = "", strings.TrimSuffix("nothing allows it: "+never+"; "+d.Otherwise, "; ")
 	}
 	d.Say = "The sandbox refuses the system call " + c.Name + " for good; do it another way, or say that it is needed."
@@ -160,14 +160,18 @@ func alsoNeeds(c Call) (caps.Cap, bool) {
 	return 0, false
 }
 
-// hostOnly says why a call works for nobody in a user namespace, whatever it holds
-// there; empty: it may.
-func hostOnly(c Call) string {
+// hostOnly says why a call works for nobody in a sandbox, whatever it holds there;
+// empty: it may.
+func (j *Judge) hostOnly(c Call) string {
 	const kind, char, block = 0o170000, 0o020000, 0o060000
 	mode := uint64(0)
 	switch c.Name {
 	case "settimeofday", "clock_settime", "swapon", "swapoff", "acct", "syslog", "init_module", "finit_module", "delete_module":
 		return "the kernel asks for rights over the whole machine, which no sandbox has"
+	case "mount", "umount2", "pivot_root", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "open_tree_attr", "mount_setattr":
+		if len(j.layers) > 0 {
+			return "Landlock, which confines every sandbox, forbids all changes of mounts"
+		}
 	case "mknod":
 		mode = c.Args[1] & kind
 	case "mknodat":
