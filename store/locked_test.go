@@ -11,25 +11,32 @@ import (
 	"github.com/nucleus-container/nucleus/spec"
 )
 
-// TestRunThatDoesNotBegin: what fails, or is killed, before a program starts once
-// more is the end of that run, and no sandbox that never was.
-func TestRunThatDoesNotBegin(t *testing.T) {
+// lone is a store with one sandbox, which is removed in the end.
+func lone(t *testing.T, command ...string) (*Store, *Sandbox) {
+	t.Helper()
 	sandboxtest.Need(t, sandboxtest.Userns)
-	ctx := context.Background()
 	t.Setenv("NUCLEUS_STATE_DIR", t.TempDir()+"/state")
 	st, err := Open("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := st.Create(Config{Sandbox: spec.Sandbox{Toolchain: true}, Command: []string{"true"}})
+	b, err := st.Create(Config{Sandbox: spec.Sandbox{Toolchain: true}, Command: command})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := b.Remove(ctx, true); err != nil {
+		if err := b.Remove(context.Background(), true); err != nil {
 			t.Error(err)
 		}
 	})
+	return st, b
+}
+
+// TestRunThatDoesNotBegin: what fails, or is killed, before a program starts once
+// more is the end of that run, and no sandbox that never was.
+func TestRunThatDoesNotBegin(t *testing.T) {
+	ctx := context.Background()
+	st, b := lone(t, "true")
 	p, err := b.Launch(ctx, Launch{})
 	if err == nil {
 		err = errors.Join(p.Wait(ctx), p.Close())
@@ -71,22 +78,8 @@ func TestRunThatDoesNotBegin(t *testing.T) {
 // after its holder looked. It must not count as ended before its end is settled,
 // or its control groups and ids would be forgotten.
 func TestKilledUnderTheLock(t *testing.T) {
-	sandboxtest.Need(t, sandboxtest.Userns)
 	ctx := context.Background()
-	t.Setenv("NUCLEUS_STATE_DIR", t.TempDir()+"/state")
-	st, err := Open("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := st.Create(Config{Sandbox: spec.Sandbox{Toolchain: true}, Command: []string{"sleep", "60"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Remove(ctx, true); err != nil {
-			t.Error(err)
-		}
-	})
+	_, b := lone(t, "sleep", "60")
 	for range 2 {
 		p, err := b.Launch(ctx, Launch{})
 		if err != nil {

@@ -118,10 +118,13 @@ func unitOf(d description) (string, error) {
 	if d.Sandbox.Terminal {
 		return "", errors.New("a sandbox with a terminal is not for systemd to run")
 	}
-	if d.Service.IdleTimeout != 0 || d.Service.OnUnhealthy != spec.UnhealthyNone {
-		return "", errors.New("--idle-timeout and --on-unhealthy need --detach, and a unit has none: systemd waits for the program; leave them out")
+	if d.Service.IdleTimeout != 0 {
+		return "", errors.New("--idle-timeout needs --detach, and a unit has none: systemd waits for the program; leave it out")
 	}
 	service := d.Service
+	if service.OnUnhealthy == spec.UnhealthyRestart {
+		service.OnUnhealthy = spec.UnhealthyKill // who starts it again is systemd
+	}
 	service.Restart, service.Remove, service.Systemd, service.Log = spec.Restart{}, false, false, spec.Log{} // systemd's business here
 	d.Sandbox.Name = d.Name
 	flags, err := flagsOf(d.Sandbox, service, d.Labels)

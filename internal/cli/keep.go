@@ -19,8 +19,8 @@ func (o *options) attached() error {
 	switch {
 	case s.Restart.Policy != spec.RestartNo:
 		return usageError("--restart needs --detach: a program that nucleus waits for is started again by whoever started nucleus")
-	case s.OnUnhealthy != spec.UnhealthyNone:
-		return usageError("--on-unhealthy " + string(s.OnUnhealthy) + " needs --detach: a program that nucleus waits for is ended and started again by whoever started nucleus")
+	case s.OnUnhealthy == spec.UnhealthyRestart:
+		return usageError("--on-unhealthy restart needs --detach: a program that nucleus waits for is started again by whoever started nucleus; --on-unhealthy kill ends it")
 	case s.IdleTimeout != 0:
 		return usageError("--idle-timeout needs --detach: a program that nucleus waits for is in use")
 	case s.Systemd:

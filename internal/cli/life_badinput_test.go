@@ -68,7 +68,7 @@ var badServices = append(services(
 ), [][]string{
 	{"run", "-d"}, {"run", "-d", "--"}, {"run", "-d", ""},
 	{"run", "--restart", "always", "true"}, {"run", "--restart", "on-failure:3", "true"}, {"run", "--log-driver", "none", "true"}, {"run", "--log-size", "1M", "true"},
-	{"run", "--idle-timeout", "1h", "true"}, {"run", "--health-cmd", "true", "--on-unhealthy", "kill", "true"}, {"run", "--health-cmd", "true", "--on-unhealthy", "restart", "true"},
+	{"run", "--idle-timeout", "1h", "true"}, {"run", "--health-cmd", "true", "--on-unhealthy", "restart", "true"},
 	{"run", "--console-socket", "/x", "true"}, {"run", "--name", "x", "--workspace", "/no/such/dir", "true"}, {"run", "--name", "x", "-t", "true"},
 
 	{"start"}, {"stop"}, {"restart"}, {"kill"}, {"rm"}, {"wait"}, {"pause"}, {"unpause"}, {"update"}, {"rename"}, {"rename", "a"}, {"rename", "a", "b", "c"}, {"rename", "a", ""}, {"rename", "a", "-b"},

@@ -71,7 +71,7 @@ var serviceFlags = []flag{
 		help: "Do not count noes for so long after the start.",
 		set:  func(o *options, v string) error { return positive(&o.health("health-start-period").StartPeriod, v) }},
 	{name: "on-unhealthy", arg: "ACTION", choice: "none kill restart", field: "on_unhealthy",
-		help: "When it is unhealthy, only say so (none), or with --detach kill it, or stop it and start it again (restart).",
+		help: "When it is unhealthy, only say so (none), kill it, or with --detach stop it and start it again (restart).",
 		set:  setOnUnhealthy},
 
 	{group: "Readiness", name: "readiness-cmd", arg: "COMMAND", field: "ready",

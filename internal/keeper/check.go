@@ -235,6 +235,7 @@ func (r *run) judge(now time.Time) {
 	case spec.UnhealthyKill:
 		r.log("kill", map[string]string{"signal": "KILL", "reason": "unhealthy"})
 		r.ending = true
+		r.warn("the program is unhealthy and is killed: " + detail)
 		_ = r.p.Kill() // it has ended by itself if this fails
 	case spec.UnhealthyRestart:
 		r.restart = true

@@ -35,9 +35,14 @@ func (k *keeper) poststop(ctx context.Context) {
 	for i, h := range k.about.Service.Hooks.Poststop {
 		if err := k.hooks(ctx, poststop, "stopped", []spec.Hook{h}, 0); err != nil {
 			k.log("hook", map[string]string{"phase": poststop, "hook": fmt.Sprint(i), "error": err.Error()})
-			if k.about.Service.Log.Inherit {
-				_, _ = fmt.Fprintf(os.Stderr, "nucleus: warning: %v\n", err) // nowhere is left to say that this failed
-			}
+			k.warn(err.Error())
 		}
+	}
+}
+
+// warn tells whoever reads our standard error, if the program's own goes there.
+func (k *keeper) warn(what string) {
+	if k.about.Service.Log.Inherit {
+		_, _ = fmt.Fprintf(os.Stderr, "nucleus: warning: %s\n", what) // nowhere is left to say that this failed
 	}
 }
