@@ -29,7 +29,7 @@ var hints = []struct {
 	{op: "mkdir", errno: syscall.EROFS, hint: "the place is inside something read-only and does not exist there"},
 	{op: "fsconfig", because: "proc", errno: syscall.EPERM, hint: "the kernel lets a user namespace mount proc only where the outer proc has nothing mounted over it; inside a container, start that with an unmasked /proc"},
 	{op: "fsmount", because: "proc", errno: syscall.EPERM, hint: "the kernel lets a user namespace mount proc only where the outer proc has nothing mounted over it; inside a container, start that with an unmasked /proc"},
-	{op: "chdir", because: "sandbox", errno: syscall.ENOENT, hint: "the working directory does not exist inside the sandbox; --workdir chooses another"},
+	{op: "chdir", because: "workdir", errno: syscall.ENOENT, hint: "the working directory does not exist inside the sandbox; --workdir chooses another"},
 	{op: "execve", errno: syscall.ENOENT, hint: "it must exist inside the sandbox: in a directory of PATH, or by a path that is mounted; for a script, its interpreter must exist too"},
 	{op: "execve", errno: syscall.EACCES, hint: "it is not executable, or its mount is: host directories and scratch space are noexec unless `exec` is added (--volume SRC:DST:ro,exec)"},
 	{op: "execve", errno: syscall.ENOEXEC, hint: "it is not a program for this machine, or a script without a #! line"},

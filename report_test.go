@@ -25,10 +25,10 @@ func TestErrorText(t *testing.T) {
 	c := nucleus.Command(&spec.Sandbox{Workdir: "/nowhere"}, "true")
 	err := c.Run()
 	var e *nucleus.Error
-	if !errors.As(err, &e) || e.Stage != nucleus.StageEnter || e.Op != "chdir" || e.Object != "/nowhere" || e.Because != "sandbox" {
+	if !errors.As(err, &e) || e.Stage != nucleus.StageEnter || e.Op != "chdir" || e.Object != "/nowhere" || e.Because != "workdir" {
 		t.Fatalf("got %+v", err)
 	}
-	if want := fmt.Sprintf("enter: chdir /nowhere: no such file or directory (step %d, because sandbox)", e.Step); fmt.Sprintf("%v", err) != want || err.Error() != want {
+	if want := fmt.Sprintf("enter: chdir /nowhere: no such file or directory (step %d, because workdir)", e.Step); fmt.Sprintf("%v", err) != want || err.Error() != want {
 		t.Errorf("%%v: got %q, want %q", err, want)
 	}
 	if !errors.Is(err, fs.ErrNotExist) || nucleus.NotFound(err) {

@@ -108,7 +108,7 @@ func (m *meters) measure(i *store.Info) sample {
 		return s
 	}
 	s.Stats = &stats
-	if !one.at.IsZero() && stats.CPU > 0 && stats.CPU >= one.cpu && s.Time.After(one.at) {
+	if !one.at.IsZero() && (stats.CPU > 0 || stats.Summed) && stats.CPU >= one.cpu && s.Time.After(one.at) {
 		percent := 100 * float64(stats.CPU-one.cpu) / float64(s.Time.Sub(one.at))
 		s.CPUPercent = &percent
 	}

@@ -99,14 +99,20 @@ func TestStatsOnce(t *testing.T) {
 	}
 	out, _ = nucleusRun(t, 0, "stats", "--sort=pids", "-a", "--format", "table {{.Name}}\t{{.PIDs}}")
 	wantMatch(t, out, `NAME +PIDS`, `idler +5`, `worker +2`, `new +-`)
-	out, _ = nucleusRun(t, 0, "stats", "worker", "new", "--json")
 	var all []struct {
 		Name, State string
 		CPU         *float64 `json:"cpu_percent"`
 		Memory      *uint64
 		Pids        *uint64
 	}
-	wantJSON(t, out, &all)
+	for end := time.Now().Add(10 * time.Second * sandboxtest.Slow()); ; { // others may have the processors for a while
+		all = nil
+		out, _ = nucleusRun(t, 0, "stats", "worker", "new", "--json")
+		wantJSON(t, out, &all)
+		if len(all) == 2 && all[1].CPU != nil && *all[1].CPU >= 1 || time.Now().After(end) {
+			break
+		}
+	}
 	if len(all) != 2 || all[1].Name != "worker" || all[1].CPU == nil || *all[1].CPU < 1 || all[1].Memory == nil || *all[1].Pids != 2 || all[0].State != "created" || all[0].Memory != nil {
 		t.Errorf("got %s", out)
 	}
