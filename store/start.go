@@ -80,7 +80,7 @@ func (s *state) launch(ctx context.Context, l Launch) (*nucleus.Process, error) 
 	}
 	s.rec.State, s.rec.Started = record.StateRunning, time.Now()
 	if err = errors.Join(err, s.save()); err != nil { // its end is settled as any other's
-		return nil, errors.Join(err, p.Kill())
+		return nil, errors.Join(err, p.Kill(), p.Wait(ctx), p.Close())
 	}
 	s.logAt(s.rec.Started, "start", s.cfg, map[string]string{"pid": strconv.Itoa(s.rec.Pid)})
 	return p, nil
